@@ -1,0 +1,157 @@
+"""Where the servers are and how long to wait for them, read from ``DATAARCH_…`` variables."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Annotated
+
+from pydantic import AfterValidator, BeforeValidator, Field, ValidationError, ValidationInfo
+from pydantic_settings import BaseSettings, SettingsConfigDict
+from sqlalchemy.engine import URL, make_url
+from sqlalchemy.exc import ArgumentError
+
+from dataarch.errors import ConfigurationError, DatabaseUrlMissing, InvalidUrl
+
+__all__ = ["APP_ROLE", "Settings", "database_url"]
+
+APP_ROLE = "dataarch_app"
+"""The role that the application runs as: no superuser, no BYPASSRLS, owner of nothing."""
+
+POSTGRESQL_NAMES = frozenset({"postgres", "postgresql", "postgresql+psycopg"})
+
+URL_FIELDS = frozenset({"database_url", "owner_url", "redis_url"})
+
+LONGEST_TIME = 2_147_483
+"""Seconds: PostgreSQL counts milliseconds in 32 bits."""
+
+SEVERAL_HOSTS = re.compile(
+    r"(?P<login>[^/@]*//(?:[^/]*@)?)(?P<hosts>[^/?@]*,[^/?@]*)/(?P<database>[^?]*)\??(?P<query>.*)"
+)
+"""The form in which libpq takes several hosts: ``postgresql://user@one:5432,two:5432/app``."""
+
+
+def database_url(value: str | URL) -> URL:
+    """Return a URL as SQLAlchemy needs it, with psycopg 3 as its driver.
+
+    Raises:
+        InvalidUrl: it cannot be read, or names another database or driver than PostgreSQL with psycopg 3.
+    """
+    try:
+        url = make_url(_one_host_each(value) if isinstance(value, str) else value)
+    except (ArgumentError, ValueError):
+        # nothing of it is shown: the password may be anywhere in what cannot be read
+        raise InvalidUrl("The database URL cannot be read.") from None
+    if "@" in (url.host or ""):
+        raise InvalidUrl("The database URL has two @, so nobody can say where its password ends.")
+    if url.drivername not in POSTGRESQL_NAMES:
+        raise InvalidUrl(f"The database URL names {url.drivername!r}; dataarch speaks to PostgreSQL through psycopg 3.")
+    if not url.database:
+        raise InvalidUrl(f"The database URL {_without_password(url)!r} names no database.")
+    return url.set(drivername="postgresql+psycopg")
+
+
+def _one_host_each(value: str) -> str:
+    """Return a URL of several hosts in the form that SQLAlchemy reads, and any other as it is."""
+    several = SEVERAL_HOSTS.fullmatch(value)
+    if several is None:
+        return value
+    hosts = "&".join(f"host={host}" for host in several["hosts"].split(","))
+    rest = f"&{several['query']}" if several["query"] else ""
+    return f"{several['login']}/{several['database']}?{hosts}{rest}"
+
+
+def _without_password(value: str | URL) -> str:
+    """Return a URL as it may be shown."""
+    try:
+        url = make_url(value)
+        hidden = dict.fromkeys((name for name in url.query if "password" in name), "hidden")
+        return url.update_query_dict(hidden).render_as_string(hide_password=True)
+    except (ArgumentError, ValueError):
+        return "***"
+
+
+def _readable_database_url(value: str, info: ValidationInfo) -> str:
+    try:
+        database_url(value)
+    except InvalidUrl as unreadable:
+        variable = f"DATAARCH_{(info.field_name or '').upper()}"
+        raise InvalidUrl(unreadable.message, hint=f"{unreadable.hint} It comes from {variable}.") from None
+    return value
+
+
+def _never(value: object) -> object:
+    return None if isinstance(value, str) and value.strip().lower() in {"none", "never"} else value
+
+
+DatabaseUrl = Annotated[str, AfterValidator(_readable_database_url)]
+Seconds = Annotated[float, Field(gt=0, le=LONGEST_TIME, allow_inf_nan=False)]
+
+
+class Settings(BaseSettings):
+    """How dataarch reaches its servers; each field is read from ``DATAARCH_<FIELD>``.
+
+    All times are seconds. ``database_url`` is the application's login, ``owner_url`` the login that runs migrations
+    and maintenance; where only the first is given, it serves both. An empty variable counts as not set.
+
+    ``connect_timeout`` is of whole seconds, 2 at the least, for each address that the URL's host stands for. At most
+    ``pool_size + pool_overflow`` connections are open at a time; a unit of work waits ``pool_timeout`` for one.
+    ``prepare_threshold`` is how often a statement runs on a connection before it is prepared there; behind PgBouncer
+    in transaction mode older than 1.22, or without ``max_prepared_statements``, it must be ``none``: never.
+    Parameters in a URL, such as ``?application_name=web&connect_timeout=3``, come before these settings.
+    """
+
+    model_config = SettingsConfigDict(
+        env_prefix="DATAARCH_", env_ignore_empty=True, frozen=True, extra="forbid", hide_input_in_errors=True
+    )
+
+    database_url: DatabaseUrl | None = None
+    owner_url: DatabaseUrl | None = None
+    redis_url: str | None = None
+    server_dir: Path = Path(".dataarch")
+    role: str | None = Field(default=None, pattern=r"^[a-z_][a-z0-9_]{0,62}$")
+    application_name: str = "dataarch"
+    connect_timeout: Seconds = 5.0
+    statement_timeout: Seconds = 30.0
+    lock_timeout: Seconds = 5.0
+    idle_in_transaction_timeout: Seconds = 60.0
+    pool_size: int = Field(default=5, gt=0)
+    pool_overflow: int = Field(default=10, ge=0)
+    pool_timeout: Seconds = 10.0
+    prepare_threshold: Annotated[int | None, Field(ge=1), BeforeValidator(_never)] = 5
+
+    @classmethod
+    def load(cls, **given: object) -> Settings:
+        """Return the settings of this process: what is given, then the environment, then the defaults.
+
+        Raises:
+            ConfigurationError: a variable has a value that its field refuses; the message names it.
+        """
+        try:
+            return cls(**given)  # type: ignore[arg-type]  # pydantic validates what it is given
+        except ValidationError as invalid:
+            first = invalid.errors()[0]
+            field = str(first["loc"][0])
+            raise ConfigurationError(
+                f"The setting {field!r} cannot be used: {first['msg']}.",
+                hint=f"Correct DATAARCH_{field.upper()}.",
+                value=None if field in URL_FIELDS else first.get("input"),
+            ) from None
+
+    @property
+    def application(self) -> URL:
+        """The application's database; raises :class:`DatabaseUrlMissing` where none is known."""
+        if self.database_url is None:
+            raise DatabaseUrlMissing
+        return database_url(self.database_url)
+
+    @property
+    def owner(self) -> URL:
+        """The owner's login to the same database: the application's where no other is given."""
+        return database_url(self.owner_url) if self.owner_url else self.application
+
+    def __repr_args__(self) -> Iterable[tuple[str | None, object]]:
+        """Give what a representation shows: no password."""
+        for name, value in super().__repr_args__():
+            yield name, _without_password(value) if name in URL_FIELDS and isinstance(value, str) else value

@@ -1,0 +1,1 @@
+"""How data moves: from a file to the tenant's tables, every line accounted for."""

@@ -1,0 +1,1 @@
+"""Sources that dataarch knows by their columns."""

@@ -1,0 +1,144 @@
+"""The environment in which Alembic runs revisions; ``alembic/env.py`` calls :func:`run` and nothing else.
+
+Each revision is one transaction, so that an upgrade killed at any moment can be run again. One upgrade runs at a time,
+by advisory lock. Policies are switched off: where one would have hidden rows, the statement raises instead of silently
+changing none.
+"""
+
+from __future__ import annotations
+
+import logging.config
+import sys
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+
+from alembic import context
+from sqlalchemy import Connection, text
+
+from dataarch.database.embedded import embedded_settings
+from dataarch.database.engine import owner_engine
+from dataarch.database.settings import Settings
+from dataarch.errors import DataArchError, LockTimeout
+from dataarch.models import Base
+from dataarch.partitions.catalog import partition_names
+
+__all__ = ["run"]
+
+UPGRADE_LOCK = "hashtext('dataarch.upgrade')"
+
+PATIENCE = 600.0
+"""Seconds that an upgrade waits for another one."""
+
+SESSION = (
+    "SET row_security = off",
+    "SET lock_timeout = '10s'",
+    "SET statement_timeout = 0",
+    "SET idle_in_transaction_session_timeout = 0",
+    "SET SESSION CHARACTERISTICS AS TRANSACTION ISOLATION LEVEL READ COMMITTED",
+)
+"""A migration takes the time it takes, but it never waits long for a lock, with others queueing behind it.
+
+Revisions that move rows see those committed while they waited for a lock: hence READ COMMITTED, whatever the default.
+"""
+
+
+def run() -> None:
+    """Run the revisions asked for, or print their SQL with ``--sql``.
+
+    Raises:
+        DataArchError: the server cannot be reached, is too old, or refuses a revision; the message says what to do.
+    """
+    from_command_line = context.config.cmd_opts is not None
+    # an alembic.ini of the user's own may say nothing about logging
+    if from_command_line and context.config.config_file_name and context.config.file_config.has_section("loggers"):
+        logging.config.fileConfig(context.config.config_file_name, disable_existing_loggers=False)
+    try:
+        _run()
+    except DataArchError as error:
+        if not from_command_line:
+            raise
+        # the command `alembic` would print a traceback
+        print(f"error: {error}", file=sys.stderr)  # noqa: T201  # it is the command's last word
+        raise SystemExit(error.exit_code) from None
+
+
+def _run() -> None:
+    if context.is_offline_mode():
+        _print_sql()
+    elif (given := context.config.attributes.get("connection")) is not None:
+        _migrate(given)
+    else:
+        _connect_and_migrate()
+
+
+def _print_sql() -> None:
+    context.configure(
+        dialect_name="postgresql",
+        target_metadata=Base.metadata,
+        literal_binds=True,
+        dialect_opts={"paramstyle": "named"},
+        transaction_per_migration=True,
+    )
+    for statement in SESSION:
+        context.execute(statement)
+    with context.begin_transaction():
+        context.run_migrations()
+
+
+def _connect_and_migrate() -> None:
+    settings = context.config.attributes.get("settings") or Settings.load()
+    engine = owner_engine(embedded_settings(settings, start=True))
+    try:
+        with engine.connect() as connection:
+            _migrate(connection)
+    finally:
+        engine.dispose()
+
+
+def _migrate(connection: Connection) -> None:
+    with _alone(connection):
+        for statement in SESSION:
+            connection.execute(text(statement))
+        partitions = partition_names(connection)
+        # Alembic leaves a transaction that it finds open to its opener: there must be none when it looks
+        connection.commit()
+        context.configure(
+            connection=connection,
+            target_metadata=Base.metadata,
+            include_name=_without(partitions),
+            transaction_per_migration=True,
+            compare_type=True,
+        )
+        with context.begin_transaction():
+            context.run_migrations()
+
+
+@contextmanager
+def _alone(connection: Connection) -> Iterator[None]:
+    """Hold the upgrade's lock; nobody waits for it inside a transaction, which would hold up CREATE INDEX CONCURRENTLY.
+
+    Raises:
+        LockTimeout: another upgrade has run for ten minutes.
+    """
+    deadline = time.monotonic() + PATIENCE
+    while not connection.scalar(text(f"SELECT pg_try_advisory_lock({UPGRADE_LOCK})")):
+        connection.commit()
+        if time.monotonic() > deadline:
+            raise LockTimeout("Another upgrade of this database is running.", hint="Wait for it, then upgrade again.")
+        time.sleep(0.1)
+    try:
+        yield
+    finally:
+        connection.rollback()
+        connection.execute(text(f"SELECT pg_advisory_unlock({UPGRADE_LOCK})"))
+        connection.commit()
+
+
+def _without(partitions: frozenset[str]) -> Callable[[str | None, str, object], bool]:
+    """Return Alembic's filter that leaves partitions alone: they come and go without a revision."""
+
+    def include(name: str | None, kind: str, parents: object) -> bool:  # noqa: ARG001  # Alembic's signature
+        return not (kind == "table" and name in partitions)
+
+    return include

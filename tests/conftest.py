@@ -1,0 +1,23 @@
+"""What every test may ask for; the fixtures themselves are in named files."""
+
+from __future__ import annotations
+
+import os
+
+import pytest
+from hypothesis import HealthCheck, settings
+
+pytest_plugins = ["fixtures.servers", "fixtures.databases", "fixtures.tenants", "fixtures.shared_data"]
+
+settings.register_profile(
+    "default", deadline=None, max_examples=50, suppress_health_check=[HealthCheck.function_scoped_fixture]
+)
+settings.register_profile("thorough", parent=settings.get_profile("default"), max_examples=1000)
+settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "default"))
+
+
+@pytest.fixture(autouse=True)
+def _no_settings_from_outside(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A test says itself which server it means."""
+    for name in [name for name in os.environ if name.startswith("DATAARCH_")]:
+        monkeypatch.delenv(name)

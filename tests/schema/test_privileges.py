@@ -1,0 +1,63 @@
+"""What the application's role may do, to the letter, whatever privileges the server grants by default."""
+
+from __future__ import annotations
+
+import psycopg
+import pytest
+
+from dataarch.database.settings import APP_ROLE, Settings
+from fixtures.databases import MigrateTo
+from fixtures.servers import libpq
+
+pytestmark = pytest.mark.schema
+
+ALL = {"SELECT", "INSERT", "UPDATE", "DELETE"}
+MEANT = {
+    "tenants": ALL,
+    "users": ALL,
+    "user_profiles": ALL,
+    "user_settings": ALL,
+    "user_activity_log": ALL,
+    "products": ALL,
+    "inventory": ALL - {"DELETE"},
+    "inventory_movements": {"SELECT", "INSERT"},
+}
+GRANTED = """
+SELECT relname, privilege_type FROM pg_class, LATERAL aclexplode(relacl)
+WHERE relnamespace = 'public'::regnamespace AND relkind IN ('r', 'p') AND grantee <> relowner
+"""
+COLUMNS = """
+SELECT attrelid::regclass::text, attname, privilege_type FROM pg_attribute, LATERAL aclexplode(attacl)
+WHERE grantee = to_regrole(%s)
+"""
+
+
+def granted(settings: Settings) -> dict[str, set[str]]:
+    found: dict[str, set[str]] = {}
+    with psycopg.connect(libpq(settings.owner)) as connection:
+        for table, privilege in connection.execute(GRANTED):
+            found.setdefault(table, set()).add(privilege)
+    return found
+
+
+def test_the_application_may_do_what_is_meant_and_nothing_else(settings: Settings) -> None:
+    assert granted(settings) == MEANT
+
+
+def test_of_a_movement_the_application_may_change_the_successors_number_alone(settings: Settings) -> None:
+    with psycopg.connect(libpq(settings.owner)) as connection:
+        assert connection.execute(COLUMNS, [APP_ROLE]).fetchall() == [
+            ("inventory_movements", "next_sequence", "UPDATE")
+        ]
+
+
+def test_default_privileges_do_not_widen_what_the_application_may_do(
+    empty_database: Settings, settings: Settings, migrate: MigrateTo
+) -> None:
+    with psycopg.connect(libpq(empty_database.owner), autocommit=True) as connection:
+        connection.execute(f"ALTER DEFAULT PRIVILEGES GRANT ALL ON TABLES TO {APP_ROLE}, PUBLIC")
+    migrate(empty_database, "head")
+    found = granted(empty_database)
+    # the table that Alembic itself keeps is no tenant's
+    found.pop("alembic_version", None)
+    assert found == MEANT
