@@ -331,6 +331,7 @@ def test_a_transaction_that_came_second_is_a_serialization_failure(
 
 
 STATES = {
+    "22003": errors.InvalidValue,
     "42P05": errors.StatementLost,
     "26000": errors.StatementLost,
     "42P01": errors.SchemaNotMigrated,

@@ -55,6 +55,7 @@ SERVER_STATES: Mapping[str, tuple[type[DataArchError], str]] = {
     "42883": (errors.SchemaNotMigrated, "A function is not there"),
     "42P05": (errors.StatementLost, "A prepared statement is there already"),
     "26000": (errors.StatementLost, "A prepared statement is not there"),
+    "22003": (errors.InvalidValue, "A number is beyond what its column holds"),
     "DA001": (errors.TenantSwitchRefused, "The transaction belongs to another tenant"),
     "DA002": (errors.TenantNotSet, "No tenant is set in this transaction"),
     "DA003": (errors.InvalidMonth, "This month gets no partition of its own"),
