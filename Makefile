@@ -13,7 +13,7 @@ PYTEST := $(BIN)/python -m pytest --numprocesses=$(WORKERS) --maxprocesses=4 --d
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test check format lint types bench lock stop clean
+.PHONY: help demo test check format lint types bench promises lock stop clean
 
 help: ## List the targets
 	@echo "dataarch: no data structure exists until a test proves it works."
@@ -54,6 +54,9 @@ types: $(READY) ## Check types, strictly
 
 bench: $(READY) ## Measure the main job
 	@$(BIN)/python tests/benchmarks/main_job.py "$(DATA)"
+
+promises: $(READY) ## Write the page of promises and their tests anew
+	@$(BIN)/python tests/docs/write_promises.py
 
 lock: $(READY) ## Lock the development dependencies anew
 	@$(PYTHON) -m venv $(VENV)-lock && $(VENV)-lock/bin/python -m pip install --quiet --quiet uv
