@@ -31,7 +31,7 @@ $(READY): pyproject.toml requirements/dev.lock
 	@touch $@
 
 demo: $(READY) ## Load order lines and look at them: make demo [DATA=folder]
-	@$(BIN)/dataarch upgrade
+	@$(BIN)/alembic upgrade head
 	@$(BIN)/dataarch demo "$(DATA)"
 
 test: $(READY) ## Pass all tests, on embedded servers or those of the environment

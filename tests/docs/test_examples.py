@@ -74,3 +74,21 @@ def test_the_wheel_carries_every_revision_and_nothing_of_the_tests(installed: Pa
     carried = {file.name for file in (installed / "dataarch" / "migrations" / "versions").glob("*.py")}
     assert carried == {file.name for file in (ROOT / "alembic" / "versions").glob("*.py")}
     assert not (installed / "tests").exists()
+
+
+def test_the_example_ships_stock_and_is_refused_what_is_not_there(settings: Settings) -> None:
+    environment = {**os.environ, "DATAARCH_DATABASE_URL": str(settings.database_url)}
+    done = subprocess.run(
+        [sys.executable, "-W", "error", str(ROOT / "examples" / "ship_stock.py")],
+        env=environment,
+        capture_output=True,
+        text=True,
+        timeout=60,
+    )
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.splitlines() == [
+        "received, on hand: 5",
+        "shipped, on hand: 3",
+        "refused by ck_inventory_quantity_not_negative",
+        "still on hand: 3",
+    ]
