@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import random
 import time
 from collections.abc import Iterator
 
@@ -72,15 +73,24 @@ def undisturbed(watch: Watch, settings: Settings, *arguments: str) -> float:
     return lasted
 
 
+def moments(lasts: float, stopped_at: set[object]) -> Iterator[float]:
+    """Yield seconds spread over a run, and more at random until kills have stopped it at three revisions."""
+    yield from (lasts * moment / MOMENTS for moment in range(MOMENTS))
+    for _ in range(5 * MOMENTS):
+        if len(stopped_at) > 2:
+            return
+        yield lasts * random.random()
+
+
 def test_an_upgrade_killed_at_any_moment_is_finished_by_the_next(
     empty_database: Settings, watch: Watch, migrate: MigrateTo
 ) -> None:
     lasts = undisturbed(watch, empty_database, "upgrade", "head")
     schema = described(empty_database)
     migrate(empty_database, "base", down=True)
-    stopped_at = set()
-    for moment in range(MOMENTS):
-        if killed_after(watch, empty_database, lasts * moment / MOMENTS, "upgrade", "head"):
+    stopped_at: set[object] = set()
+    for seconds in moments(lasts, stopped_at):
+        if killed_after(watch, empty_database, seconds, "upgrade", "head"):
             stopped_at.add(revision_of(empty_database))
         migrate(empty_database, "head")
         assert described(empty_database) == schema
@@ -96,9 +106,9 @@ def test_m27_a_downgrade_killed_at_any_moment_loses_no_row(
     lasts = undisturbed(watch, settings, "downgrade", "base")
     migrate(settings, "head")
     schema = described(settings)
-    stopped_at = set()
-    for moment in range(MOMENTS):
-        if killed_after(watch, settings, lasts * moment / MOMENTS, "downgrade", "base"):
+    stopped_at: set[object] = set()
+    for seconds in moments(lasts, stopped_at):
+        if killed_after(watch, settings, seconds, "downgrade", "base"):
             stopped_at.add(revision_of(settings))
         assert contents(settings) == rows
         migrate(settings, "head")
