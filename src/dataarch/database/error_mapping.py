@@ -116,9 +116,9 @@ def _unreachable(error: psycopg.Error, state: str) -> bool:
 
 
 def _said(error: psycopg.Error) -> str:
-    """Return what the server said, on one line and without its full stop."""
+    """Return what the server said, on one line and without its full stop or question mark."""
     said = error.diag.message_primary or " ".join(str(error).split()) or type(error).__name__
-    return said.rstrip(".")
+    return said.rstrip(".?")
 
 
 def _constraint_error(error: psycopg.Error, state: str) -> DataArchError:
