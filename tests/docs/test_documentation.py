@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import ast
 import os
 import re
 import subprocess
@@ -12,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from dataarch.database.settings import Settings
-from docs.write_promises import page
+from docs.write_promises import named_tests, page
 
 ROOT = Path(__file__).resolve().parents[2]
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md"))]
@@ -22,12 +21,7 @@ BLOCKS = [
     for number, block in enumerate(re.findall(r"```python\n(.*?)```", page.read_text(), re.DOTALL), 1)
 ]
 LINK = re.compile(r"\]\((?!https?:)([^)#]+)")
-TEST_FUNCTIONS = {
-    node.name
-    for file in (ROOT / "tests").rglob("test_*.py")
-    for node in ast.walk(ast.parse(file.read_text()))
-    if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef) and node.name.startswith("test_")
-}
+TEST_FUNCTIONS = {name for name, _ in named_tests()}
 
 
 @pytest.mark.parametrize("block", BLOCKS)
@@ -50,6 +44,12 @@ def test_the_promises_are_kept_by_tests_that_exist() -> None:
     named = re.findall(r"`(test_\w+)`", (ROOT / "docs" / "promises.md").read_text())
     assert len(named) >= 20
     assert [name for name in named if name not in TEST_FUNCTIONS] == []
+
+
+def test_every_test_named_after_a_promise_is_on_the_page_of_promises() -> None:
+    promises = (ROOT / "docs" / "promises.md").read_text()
+    after_promises = {name for name in TEST_FUNCTIONS if re.match(r"test_m\d\d_", name)}
+    assert sorted(name for name in after_promises if f"`{name}`" not in promises) == []
 
 
 def test_the_page_of_promises_is_up_to_date() -> None:

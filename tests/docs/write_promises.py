@@ -8,6 +8,7 @@ from __future__ import annotations
 import ast
 import re
 from collections import defaultdict
+from collections.abc import Iterator
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -23,15 +24,21 @@ def wording() -> dict[str, str]:
     return dict(sorted(re.findall(r"^(?:## |- )(M\d\d) (.+)$", PAGE.read_text(), re.MULTILINE)))
 
 
+def named_tests() -> Iterator[tuple[str, Path]]:
+    """Yield the name of every test and the file that it stands in."""
+    for file in sorted((ROOT / "tests").rglob("test_*.py")):
+        for node in ast.walk(ast.parse(file.read_text())):
+            if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef) and node.name.startswith("test_"):
+                yield node.name, file.relative_to(ROOT)
+
+
 def tests_by_promise() -> dict[str, list[str]]:
     """Return the lines that name the tests of each promise."""
     found: dict[str, list[str]] = defaultdict(list)
-    for file in sorted((ROOT / "tests").rglob("test_*.py")):
-        path = file.relative_to(ROOT)
-        for node in ast.walk(ast.parse(file.read_text())):
-            if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef) and node.name.startswith("test_m"):
-                for number in re.findall(r"(?<=_)m(\d\d)(?=_)", node.name):
-                    found[f"M{number}"].append(f"- `{node.name}` in [{path}](../{path})")
+    for name, path in named_tests():
+        if name.startswith("test_m"):
+            for number in re.findall(r"(?<=_)m(\d\d)(?=_)", name):
+                found[f"M{number}"].append(f"- `{name}` in [{path}](../{path})")
     return found
 
 
