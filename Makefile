@@ -52,16 +52,22 @@ lint: $(READY) ## Check format and style
 types: $(READY) ## Check types, strictly
 	@$(BIN)/mypy
 
-bench: $(READY) ## Measure the main job
+BENCHMARKS := $(addprefix repositories.,reads search pages trips ingest upsert stock) partitions.maintenance cache.regions cache.near
+
+bench: $(READY) ## Measure the main job, repositories, the maintenance of partitions, and reads through the cache
 	@$(BIN)/python tests/benchmarks/main_job.py "$(DATA)"
+	@PYTHONPATH=tests $(BIN)/python -m benchmarks.repositories.peers
+	@broken=; for work in $(BENCHMARKS); do \
+		PYTHONPATH=tests $(BIN)/python -m benchmarks.$$work || broken="$$broken $$work"; done; \
+		[ -z "$$broken" ] || { echo "limits are broken, or could not be judged:$$broken"; exit 1; }
 
 promises: $(READY) ## Write the page of promises and their tests anew
 	@$(BIN)/python tests/docs/write_promises.py
 
-lock: $(READY) ## Lock the development dependencies anew
+lock: ## Lock the development dependencies anew
 	@$(PYTHON) -m venv $(VENV)-lock && $(VENV)-lock/bin/python -m pip install --quiet --quiet uv
-	@$(VENV)-lock/bin/uv pip compile --quiet --universal --python-version 3.11 --no-emit-index-url --no-header --generate-hashes \
-		--extra dev pyproject.toml -o requirements/dev.lock
+	@$(VENV)-lock/bin/uv pip compile --quiet --universal --python-version 3.11 --no-emit-index-url --no-header \
+		--no-strip-extras --generate-hashes --extra dev pyproject.toml -o requirements/dev.lock
 
 stop: $(READY) ## Stop the embedded servers
 	@$(BIN)/dataarch server stop

@@ -10,8 +10,8 @@ import pytest
 from hypothesis import assume, example, given
 from hypothesis import strategies as st
 
-from dataarch.clock import Month, aware, utcnow
-from dataarch.errors import InvalidMonth, InvalidValue, NaiveDatetime
+from dataarch.clock import Grain, Month, Period, aware, utcnow
+from dataarch.errors import InvalidMonth, InvalidPeriod, InvalidValue, NaiveDatetime
 
 SMALLEST = timedelta(microseconds=1)
 LAST = Month(9999, 12)
@@ -143,3 +143,95 @@ def test_a_month_does_not_change_and_can_be_copied() -> None:
     with pytest.raises(AttributeError):
         month.year = 2027  # type: ignore[misc]  # what is tested
     assert pickle.loads(pickle.dumps(month)) == copy.copy(month) == month
+
+
+# ── periods ───────────────────────────────────────────────────────────────────────────────────────────────────────
+
+grains = st.sampled_from(Grain)
+days = st.dates()
+next_to_last = st.dates(date(1, 1, 8), date(9997, 12, 31))
+
+
+@given(next_to_last, grains)
+@example(date(2024, 2, 29), Grain.MONTH)
+@example(date(2020, 12, 31), Grain.WEEK)
+@example(date(1970, 1, 1), Grain.YEAR)
+def test_a_period_holds_its_start_and_not_its_end_and_the_next_follows_at_once(day: date, grain: Grain) -> None:
+    period = Period(grain.first_day(day), grain)
+    assert period.start in period
+    assert period.end not in period
+    assert period.end - SMALLEST in period
+    assert period.plus(1).start == period.end
+    assert period.plus(1).plus(-1) == period == period.plus(0)
+
+
+@given(instants, grains)
+@example(datetime(2026, 1, 31, 23, 30, tzinfo=timezone(timedelta(hours=-1))), Grain.DAY)
+@example(datetime(2021, 1, 3, 23, 59, tzinfo=UTC), Grain.WEEK)
+def test_an_instant_lies_in_its_period_of_utc(instant: datetime, grain: Grain) -> None:
+    period = Period.of(instant, grain)
+    assert instant in period
+    assert period.start <= instant
+    assert period.first_day <= aware(instant).date()
+    if grain is Grain.MONTH:
+        assert str(period) == str(Month.of(instant))
+    if grain is Grain.WEEK:
+        assert period.first_day.isocalendar()[:2] == aware(instant).isocalendar()[:2]
+        assert period.first_day.weekday() == 0
+
+
+@given(next_to_last, grains, st.integers(-300, 300), st.integers(-300, 300))
+def test_periods_are_added_as_numbers_are(day: date, grain: Grain, some: int, more: int) -> None:
+    assume(400 < day.year < 9300)
+    period = Period(grain.first_day(day), grain)
+    assert period.plus(some).plus(more) == period.plus(some + more)
+    assert (period.plus(some) < period.plus(more)) == (some < more)
+
+
+@given(days, days, grains)
+def test_two_days_have_one_label_exactly_where_they_have_one_period(one: date, other: date, grain: Grain) -> None:
+    assume(min(one, other) > date(1, 1, 8))
+    periods = [Period(grain.first_day(day), grain) for day in (one, other)]
+    assert (str(periods[0]) == str(periods[1])) == (periods[0] == periods[1])
+    assert (periods[0] < periods[1]) == (str(periods[0]) < str(periods[1]))
+
+
+@pytest.mark.parametrize(
+    ("day", "grain", "label", "ends"),
+    [
+        (date(2024, 2, 29), Grain.DAY, "2024_02_29", date(2024, 3, 1)),
+        (date(2024, 2, 29), Grain.MONTH, "2024_02", date(2024, 3, 1)),
+        (date(2021, 1, 3), Grain.WEEK, "2020_w53", date(2021, 1, 4)),
+        (date(2024, 12, 30), Grain.WEEK, "2025_w01", date(2025, 1, 6)),
+        (date(1970, 1, 1), Grain.WEEK, "1970_w01", date(1970, 1, 5)),
+        (date(1999, 12, 31), Grain.YEAR, "1999", date(2000, 1, 1)),
+    ],
+)
+def test_a_period_is_called_after_the_calendar(day: date, grain: Grain, label: str, ends: date) -> None:
+    period = Period(grain.first_day(day), grain)
+    assert (str(period), period.end.date()) == (label, ends)
+
+
+@pytest.mark.parametrize("grain", Grain)
+def test_the_last_period_of_the_calendar_holds_its_instants_and_has_no_end(grain: Grain) -> None:
+    last = Period.of(datetime.max.replace(tzinfo=UTC), grain)
+    assert datetime.max.replace(tzinfo=UTC) in last
+    with pytest.raises(InvalidPeriod):
+        _ = last.end
+    with pytest.raises(InvalidPeriod):
+        last.plus(10_000)
+    with pytest.raises(InvalidPeriod):
+        last.plus(-4_000_000)
+
+
+@pytest.mark.parametrize("grain", [Grain.WEEK, Grain.MONTH, Grain.YEAR])
+def test_a_day_that_begins_no_period_is_refused(grain: Grain) -> None:
+    with pytest.raises(InvalidPeriod) as refused:
+        Period(date(2026, 11, 24), grain)
+    assert refused.value.value == date(2026, 11, 24)
+
+
+@given(st.datetimes(), grains)
+def test_a_naive_instant_has_no_period(instant: datetime, grain: Grain) -> None:
+    with pytest.raises(NaiveDatetime):
+        Period.of(instant, grain)

@@ -4,21 +4,26 @@ The public names are here; importing the package connects to nothing. See the RE
 """
 
 from dataarch import errors, models
+from dataarch.caching.database import AsyncDatabase, Database
+from dataarch.caching.keys import cache_key
+from dataarch.caching.kinds import Kind
 from dataarch.clock import Month, aware, utcnow
 from dataarch.database.settings import Settings
 from dataarch.database.tenancy import Isolation
-from dataarch.database.unit_of_work import AsyncDatabase, Database, TenantSession
+from dataarch.database.unit_of_work import TenantSession
 from dataarch.errors import DataArchError
 from dataarch.models import (
     Base,
     Inventory,
     InventoryMovement,
+    InventoryReservation,
     Product,
     Tenant,
     TenantOwned,
     User,
     UserActivity,
     UserProfile,
+    UserSession,
     UserSettings,
 )
 
@@ -29,7 +34,9 @@ __all__ = [
     "Database",
     "Inventory",
     "InventoryMovement",
+    "InventoryReservation",
     "Isolation",
+    "Kind",
     "Month",
     "Product",
     "Settings",
@@ -39,8 +46,10 @@ __all__ = [
     "User",
     "UserActivity",
     "UserProfile",
+    "UserSession",
     "UserSettings",
     "aware",
+    "cache_key",
     "errors",
     "models",
     "utcnow",

@@ -4,20 +4,26 @@
 
     DataArchError
     ├── ConfigurationError          what the caller set up cannot work (a command exits with 2)
-    │   ├── DatabaseUrlMissing · InvalidUrl · EmbeddedServerError · InputMissing
+    │   ├── DatabaseUrlMissing · InvalidUrl · EmbeddedServerError · InputMissing · DependencyMissing · ArchiveError
     ├── ServerError                 the server is not what we need, or cannot do it now
     │   ├── ServerUnreachable · ServerTooOld · SchemaNotMigrated · PrivilegeMissing · PartitionRefused · StatementLost
+    │   ├── ClockImplausible · IndexDiffers · ReadOnlyUnit
     │   └── Retryable               the same work may succeed when it is tried again
-    │       └── LockTimeout · StatementTimeout · Deadlock · SerializationFailure · NoConnectionFree
+    │       ├── LockTimeout · StatementTimeout · Deadlock · SerializationFailure · NoConnectionFree · PartitionMissing
+    │       └── CacheUnreachable
     ├── TenancyError                a tenant's border would be crossed, or nobody said which tenant
     │   ├── TenantNotSet · TenantMismatch · TenantSwitchRefused · RoleBypassesRowSecurity
     ├── InvalidValue (ValueError)   refused in Python, before it reaches the server
-    │   ├── InvalidText · InvalidEmail · InvalidSlug · InvalidMoney · InvalidJson · InvalidMonth · NaiveDatetime
+    │   ├── InvalidText · InvalidEmail · InvalidSlug · InvalidMoney · InvalidJson · InvalidPartitioning · NaiveDatetime
+    │   ├── InvalidCursor · PlanNotRun
+    │   └── InvalidPeriod: InvalidMonth
     ├── ConstraintError             refused by a constraint of the database
     │   ├── MissingValue            NOT NULL
-    │   ├── AlreadyExists           UNIQUE: SlugTaken · EmailTaken · ExternalIdTaken
-    │   ├── UnknownReference        FOREIGN KEY: UnknownTenant · UnknownUser · UnknownProduct · LedgerBroken
-    │   └── CheckFailed             CHECK: InsufficientStock
+    │   ├── AlreadyExists           UNIQUE: SlugTaken · EmailTaken · ExternalIdTaken · IdempotencyKeyReused
+    │   ├── UnknownReference        FOREIGN KEY: UnknownTenant · UnknownUser · UnknownProduct
+    │   │   └── UnknownReservation · LedgerBroken
+    │   └── CheckFailed             CHECK: InsufficientStock · StockOverflow · ReservationEnded · ReservationExpired
+    ├── StaleRow                    somebody else has changed or removed the row since it was read
     └── FeedError                   a source of data cannot be read any further
 
 Each error carries what it is about as attributes, so that a caller never has to read the message, and a message
@@ -32,54 +38,21 @@ from uuid import UUID
 
 from sqlalchemy.exc import DontWrapMixin
 
+# fmt: off
 __all__ = [
-    "AlreadyExists",
-    "CheckFailed",
-    "ConfigurationError",
-    "ConstraintError",
-    "DataArchError",
-    "DatabaseUrlMissing",
-    "Deadlock",
-    "EmailTaken",
-    "EmbeddedServerError",
-    "ExternalIdTaken",
-    "FeedError",
-    "InputMissing",
-    "InsufficientStock",
-    "InvalidEmail",
-    "InvalidJson",
-    "InvalidMoney",
-    "InvalidMonth",
-    "InvalidSlug",
-    "InvalidText",
-    "InvalidUrl",
-    "InvalidValue",
-    "LedgerBroken",
-    "LockTimeout",
-    "MissingValue",
-    "NaiveDatetime",
-    "NoConnectionFree",
-    "PartitionRefused",
-    "PrivilegeMissing",
-    "Retryable",
-    "RoleBypassesRowSecurity",
-    "SchemaNotMigrated",
-    "SerializationFailure",
-    "ServerError",
-    "ServerTooOld",
-    "ServerUnreachable",
-    "SlugTaken",
-    "StatementLost",
-    "StatementTimeout",
-    "TenancyError",
-    "TenantMismatch",
-    "TenantNotSet",
-    "TenantSwitchRefused",
-    "UnknownProduct",
-    "UnknownReference",
-    "UnknownTenant",
-    "UnknownUser",
+    "AlreadyExists", "ArchiveError", "CacheUnreachable", "CheckFailed", "ClockImplausible", "ConfigurationError",
+    "ConstraintError", "DataArchError", "DatabaseUrlMissing", "Deadlock", "DependencyMissing", "EmailTaken",
+    "EmbeddedServerError", "ExternalIdTaken", "FeedError", "IdempotencyKeyReused", "IndexDiffers", "InputMissing",
+    "InsufficientStock", "InvalidCursor", "InvalidEmail", "InvalidJson", "InvalidMoney", "InvalidMonth",
+    "InvalidPartitioning", "InvalidPeriod", "InvalidSlug", "InvalidText", "InvalidUrl", "InvalidValue",
+    "LedgerBroken", "LockTimeout", "MissingValue", "NaiveDatetime", "NoConnectionFree", "PartitionMissing",
+    "PartitionRefused", "PlanNotRun", "PrivilegeMissing", "ReadOnlyUnit", "ReservationEnded", "ReservationExpired",
+    "Retryable", "RoleBypassesRowSecurity", "SchemaNotMigrated", "SerializationFailure", "ServerError",
+    "ServerTooOld", "ServerUnreachable", "SlugTaken", "StaleRow", "StatementLost", "StatementTimeout",
+    "StockOverflow", "TenancyError", "TenantMismatch", "TenantNotSet", "TenantSwitchRefused", "UnknownProduct",
+    "UnknownReference", "UnknownReservation", "UnknownTenant", "UnknownUser",
 ]
+# fmt: on
 
 SHOWN_VALUE_LENGTH = 80
 
@@ -176,6 +149,14 @@ class InputMissing(ConfigurationError):
     """A file or folder that should be read is not there, or holds nothing to read."""
 
 
+class DependencyMissing(ConfigurationError):
+    """An optional library is needed for this, and is not installed."""
+
+
+class ArchiveError(ConfigurationError):
+    """An archive of a partition cannot be written or read, or does not hold what it should."""
+
+
 # ── the server ────────────────────────────────────────────────────────────────────────────────────────────────────
 
 
@@ -214,10 +195,28 @@ class PartitionRefused(ServerError):
     """A partition cannot be made as things are: another lies in its way, or the transaction's snapshot is too old."""
 
 
+class ClockImplausible(ServerError):
+    """A clock is so far from what is in the tables, or from another clock, that nothing is done on its word."""
+
+    default_hint = "Set the clocks of this machine and of the server right (NTP), then run it again."
+
+
+class IndexDiffers(ServerError):
+    """An index of this name is there already, with another definition or on another table."""
+
+    default_hint = "Drop it, or give the new index another name."
+
+
 class StatementLost(ServerError):
     """A prepared statement is not on the connection that a pooler such as PgBouncer chose for this transaction."""
 
     default_hint = "Behind PgBouncer in transaction mode, set DATAARCH_PREPARE_THRESHOLD=none."
+
+
+class ReadOnlyUnit(ServerError):
+    """Something was to be written in a unit of work that only reads, or on a server that follows another one."""
+
+    default_hint = "Write it in a unit of work of its own, opened with `with db.tenant(tenant_id) as session:`."
 
 
 class Retryable(ServerError):
@@ -242,10 +241,22 @@ class SerializationFailure(Retryable):
     """A concurrent transaction changed what this one had read."""
 
 
+class PartitionMissing(Retryable):
+    """A row's period had no partition at this moment: it is being made, or the table has no catch-alls."""
+
+    default_hint = "Try again; if it persists, run `dataarch partitions maintain`."
+
+
 class NoConnectionFree(Retryable):
     """Every connection of the pool was in use for too long."""
 
     default_hint = "Raise DATAARCH_POOL_SIZE, or end units of work earlier; never open one inside another."
+
+
+class CacheUnreachable(Retryable):
+    """The cache does not answer, and what was asked cannot do without it."""
+
+    default_hint = "Check that Redis or Valkey runs and that DATAARCH_REDIS_URL names it: `dataarch server status`."
 
 
 # ── tenancy ───────────────────────────────────────────────────────────────────────────────────────────────────────
@@ -308,7 +319,27 @@ class InvalidJson(InvalidValue):
     """A value that would not come back from jsonb as it went in."""
 
 
-class InvalidMonth(InvalidValue):
+class InvalidPartitioning(InvalidValue):
+    """A model's declaration of its partitions that cannot work."""
+
+
+class PlanNotRun(InvalidValue):
+    """What was asked of a plan can only be measured, and it was made without running it."""
+
+    default_hint = "Explain the statement with analyze=True; what it writes is undone."
+
+
+class InvalidCursor(InvalidValue):
+    """A cursor that continues nothing here: damaged, or of another query, order, tenant, secret or version."""
+
+    default_hint = "Begin again at the first page, without a cursor."
+
+
+class InvalidPeriod(InvalidValue):
+    """No day, week, month or year of the calendar, or one that gets no partition."""
+
+
+class InvalidMonth(InvalidPeriod):
     """No month of the calendar, or one that gets no partition: before 1970 or more than 10 years ahead."""
 
 
@@ -348,6 +379,10 @@ class ExternalIdTaken(AlreadyExists):
     """The tenant has a row with this external id already."""
 
 
+class IdempotencyKeyReused(AlreadyExists):
+    """A call's key was used before, for something else."""
+
+
 class UnknownReference(ConstraintError):
     """The row refers to one that is not there, or one that others refer to was to be removed."""
 
@@ -364,6 +399,10 @@ class UnknownProduct(UnknownReference):
     """The tenant has no such product."""
 
 
+class UnknownReservation(UnknownReference):
+    """The tenant has no such reservation."""
+
+
 class LedgerBroken(UnknownReference):
     """A stock movement does not follow its predecessor, or the quantity on hand is not that of the last movement."""
 
@@ -373,7 +412,28 @@ class CheckFailed(ConstraintError):
 
 
 class InsufficientStock(CheckFailed):
-    """A movement would leave less than nothing on hand."""
+    """More was asked for than is available, reserved for nobody; both numbers are None where only the server knows."""
+
+    available: int | None = None
+    asked: int | None = None
+
+
+class StockOverflow(CheckFailed):
+    """More would be on hand than a bigint holds."""
+
+
+class ReservationEnded(CheckFailed):
+    """A reservation was shipped or released already."""
+
+
+class ReservationExpired(CheckFailed):
+    """A reservation has expired, and its stock may have gone to somebody else."""
+
+
+class StaleRow(DataArchError):
+    """A row has been changed or removed since it was read: writing it would undo what somebody else has done."""
+
+    default_hint = "Nothing of it was written: read the row again, and decide anew."
 
 
 # ── sources ───────────────────────────────────────────────────────────────────────────────────────────────────────

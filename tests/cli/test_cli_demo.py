@@ -147,9 +147,11 @@ def test_ctrl_c_ends_with_130_and_one_line_and_the_next_run_completes(settings: 
     data.mkdir()
     for year in range(2016, 2024):
         for file in EXAMPLES.glob("*.csv"):
-            (data / f"{year}-{file.name}").write_text(file.read_text().replace("2025-", f"{year}-"))
+            lines = file.read_text().replace("2025-", f"{year}-")
+            (data / f"{year}-{'a long name' * 18}-{file.name}").write_text(lines)
     process = subprocess.Popen(
         [*COMMAND, "demo", str(data)],
+        pipesize=4096,  # full before the end: it cannot be done before it is stopped, however slow we are
         env={**environment(settings, tmp_path), "PYTHONUNBUFFERED": "1"},
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
@@ -159,7 +161,7 @@ def test_ctrl_c_ends_with_130_and_one_line_and_the_next_run_completes(settings: 
     process.stdout.readline()
     process.send_signal(signal.SIGINT)
     printed, complaints = process.communicate(timeout=60)
-    assert process.returncode == 130, printed
+    assert process.returncode == 130, (printed, complaints)
     assert complaints == "error: Stopped. What was committed stays, and the same command goes on from there.\n"
     done = contents(settings)["user_activity_log"][0]
     assert done > 0

@@ -1,4 +1,4 @@
-"""`dataarch upgrade`, `downgrade` and `partitions`: the schema, from wherever the command is run."""
+"""`dataarch upgrade` and `downgrade`: the schema, from wherever the command is run."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from cli.cli_support import cells, dataarch, refusal
+from cli.cli_support import dataarch, refusal
 from dataarch.database.settings import Settings
 from dataarch.database.unit_of_work import Database
 from fixtures.catalogs import owner_connection, tables
@@ -46,23 +46,6 @@ def test_upgrade_with_sql_prints_statements_and_needs_no_server(tmp_path: Path) 
 def test_a_revision_that_does_not_exist_is_one_line_and_2(settings: Settings, tmp_path: Path, revision: str) -> None:
     for command in ("upgrade", "downgrade"):
         assert f"'{revision}'" in refusal(dataarch(settings, tmp_path, command, revision), 2)
-
-
-def test_partitions_are_listed_with_bounds_and_isolation_and_maintained_once(
-    settings: Settings, tmp_path: Path
-) -> None:
-    with owner_connection(settings) as connection:
-        connection.execute("SELECT create_activity_partition('2020-02-01')")
-        connection.execute("DROP TABLE user_activity_log_2020_02")
-        connection.execute("SELECT create_activity_partition('2020-02-01')")
-    listed = dataarch(settings, tmp_path, "partitions", "list", COLUMNS="120")
-    assert (listed.code, listed.complaints) == (0, "")
-    row = cells(listed.printed, "user_activity_log_2020_02")
-    assert (row[1], row[3]) == ("FROM (2020-02-01) TO (2020-03-01)", "yes")
-    assert "NO" not in listed.printed.split()
-    dataarch(settings, tmp_path, "partitions", "maintain")
-    again = dataarch(settings, tmp_path, "partitions", "maintain")
-    assert (again.code, again.printed) == (0, "Every month is there already.\n")
 
 
 def test_help_names_every_command(tmp_path: Path) -> None:

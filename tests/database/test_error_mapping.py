@@ -5,6 +5,7 @@ from __future__ import annotations
 import threading
 from collections.abc import Callable
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from decimal import Decimal
 from uuid import UUID
 
@@ -19,7 +20,7 @@ from dataarch.database.unit_of_work import Database, TenantSession
 from dataarch.errors import ConstraintError, DataArchError
 from dataarch.models import Base, Inventory, InventoryMovement, Product, Tenant, User, UserActivity, UserProfile
 from dataarch.models.base import new_id
-from fixtures.tenants import Inhabited
+from fixtures.tenants import Inhabited, inhabit
 
 
 @dataclass(frozen=True)
@@ -363,6 +364,41 @@ def test_a_hint_of_the_server_is_passed_on(shared_db: Database, home: Inhabited)
     with pytest.raises(errors.PartitionRefused) as refused, shared_db.tenant(home.id) as session:
         session.execute(text(raised("DA004", "in the way", HINT="Move it.")))
     assert refused.value.hint == "Move it."
+
+
+@pytest.mark.parametrize("role", ["application", "owner"])
+def test_a_row_whose_period_has_no_partition_at_this_moment_may_be_tried_again(db: Database, role: str) -> None:
+    acme = inhabit(db)
+    unit_of_work = db.owner() if role == "owner" else db.tenant(acme.id)
+    with db.owner() as session:
+        session.execute(text("ALTER TABLE user_activity_log DETACH PARTITION user_activity_log_rest_min"))
+    with pytest.raises(errors.PartitionMissing) as refused, unit_of_work as session:
+        session.execute(
+            insert(UserActivity),
+            {
+                "tenant_id": acme.id,
+                "user_id": acme.user_id,
+                "activity_type": "x",
+                "created_at": datetime(1971, 1, 1, tzinfo=UTC),
+            },
+        )
+    assert isinstance(refused.value, errors.Retryable)
+    assert (refused.value.table, refused.value.sqlstate) == ("user_activity_log", "23514")
+    assert refused.value.__cause__ is not None
+    assert "1971" not in str(refused.value.__cause__)
+
+
+def test_a_row_in_a_partition_of_another_period_is_refused_for_good(db: Database) -> None:
+    acme = inhabit(db)
+    with db.owner() as session, pytest.raises(errors.CheckFailed) as refused:
+        session.execute(
+            text(
+                "INSERT INTO user_activity_log_rest_min (tenant_id, user_id, activity_type, created_at)"
+                " VALUES (:home, :user, 'x', '2030-01-01')"
+            ),
+            {"home": acme.id, "user": acme.user_id},
+        )
+    assert refused.value.constraint is None
 
 
 def test_an_error_without_a_better_name_stays_what_it_is(shared_db: Database, home: Inhabited) -> None:

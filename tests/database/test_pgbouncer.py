@@ -12,7 +12,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from sqlalchemy import make_url, select, text
+from sqlalchemy import func, make_url, select, text, update
 
 from dataarch.database.unit_of_work import AsyncDatabase, Database
 from dataarch.errors import SlugTaken, StatementTimeout
@@ -116,9 +116,51 @@ def test_time_outs_and_refusals_of_one_client_do_not_reach_another(
             assert set(session.scalars(select(User.tenant_id))) == {abroad.id}
 
 
+def test_units_that_read_share_the_connection_too_and_leave_no_transaction_on_it(
+    bouncer: str, open_db: OpenDatabase, home: Inhabited, abroad: Inhabited
+) -> None:
+    db = open_db(database_url=bouncer, prepare_threshold=None, pool_size=4)
+    failed: list[BaseException] = []
+
+    def work(tenant: Inhabited) -> None:
+        try:
+            for each in range(20):
+                with db.reading(tenant.id) as session:
+                    assert set(session.scalars(text("SELECT tenant_id FROM users"))) == {tenant.id}
+                with db.tenant(tenant.id) as session:
+                    session.execute(update(User).values(full_name=f"Ada {each}"))
+                with db.reading(tenant.id) as session:
+                    assert session.scalars(select(User.full_name)).one() == f"Ada {each}"
+        except BaseException as error:  # noqa: BLE001  # shown by the test
+            failed.append(error)
+
+    threads = [threading.Thread(target=work, args=[tenant]) for tenant in (home, abroad)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert failed == []
+    # with the only connection of the server in a transaction, nobody else would be served
+    with open_db(database_url=bouncer, prepare_threshold=None).tenant(home.id) as session:
+        assert session.scalar(select(func.count()).select_from(User)) == 1
+
+
+def test_a_client_that_goes_away_with_a_commit_unanswered_is_in_nobodys_way(
+    bouncer: str, open_db: OpenDatabase, home: Inhabited
+) -> None:
+    for _ in range(5):
+        db = open_db(database_url=bouncer, prepare_threshold=None)
+        for _ in range(2):
+            with db.reading(home.id) as session:
+                session.scalars(select(User.id)).one()
+        db.close()
+
+
 async def test_it_serves_asyncio_too(bouncer: str, open_db: OpenDatabase, home: Inhabited, abroad: Inhabited) -> None:
     settings = open_db(database_url=bouncer, prepare_threshold=None).settings
     async with AsyncDatabase(settings) as db:
         for tenant in (home, abroad) * 5:
             async with db.tenant(tenant.id) as session:
+                assert set(await session.scalars(select(User.tenant_id))) == {tenant.id}
+            async with db.reading(tenant.id) as session:
                 assert set(await session.scalars(select(User.tenant_id))) == {tenant.id}

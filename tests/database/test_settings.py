@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
-from pydantic import ValidationError
+from pydantic import SecretStr, ValidationError
 
 from dataarch.database.settings import Settings, database_url
 from dataarch.errors import ConfigurationError, DatabaseUrlMissing, InvalidUrl
@@ -13,8 +15,12 @@ from dataarch.errors import ConfigurationError, DatabaseUrlMissing, InvalidUrl
 FROM_ENVIRONMENT = {
     "database_url": ("postgresql://app@db/shop", "postgresql://app@db/shop"),
     "owner_url": ("postgresql://boss@db/shop", "postgresql://boss@db/shop"),
+    "replica_url": ("postgresql://app@replica/shop", "postgresql://app@replica/shop"),
     "redis_url": ("redis://cache:6379/1", "redis://cache:6379/1"),
     "server_dir": ("elsewhere", Path("elsewhere")),
+    "archive_dir": ("archives", Path("archives")),
+    "maintenance_patience": ("600", 600.0),
+    "models": ("app.models:Base", "app.models:Base"),
     "role": ("dataarch_app", "dataarch_app"),
     "application_name": ("web", "web"),
     "connect_timeout": ("2.5", 2.5),
@@ -24,7 +30,12 @@ FROM_ENVIRONMENT = {
     "pool_size": ("3", 3),
     "pool_overflow": ("0", 0),
     "pool_timeout": ("4", 4.0),
+    "cache_timeout": ("0.1", 0.1),
     "prepare_threshold": ("9", 9),
+    "session_idle": ("900", 900.0),
+    "session_lifetime": ("86400", 86400.0),
+    "session_touch_every": ("0", 0.0),
+    "cursor_secret": ("sixteen letters!", SecretStr("sixteen letters!")),
 }
 
 REFUSED = {
@@ -36,7 +47,12 @@ REFUSED = {
     "pool_size": ["0", "-1", "many", "1.5"],
     "pool_overflow": ["-1"],
     "pool_timeout": ["0"],
+    "cache_timeout": ["0", "nan"],
+    "maintenance_patience": ["0", "nan"],
     "prepare_threshold": ["0", "-1", "often"],
+    "session_idle": ["0", "-1", "nan", "1e9"],
+    "session_lifetime": ["0", "inf", "1e9"],
+    "session_touch_every": ["-1", "nan"],
 }
 
 
@@ -71,7 +87,7 @@ def test_a_wrong_value_is_refused_and_its_variable_named(
     assert variable in refused.value.hint
 
 
-@pytest.mark.parametrize("field", ["database_url", "owner_url"])
+@pytest.mark.parametrize("field", ["database_url", "owner_url", "replica_url"])
 def test_a_wrong_url_is_refused_and_its_variable_named(field: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv(f"DATAARCH_{field.upper()}", "mysql://localhost/app")
     with pytest.raises(InvalidUrl) as refused:
@@ -210,7 +226,7 @@ def test_parameters_of_a_url_are_kept() -> None:
 SECRET = "hunter2"
 
 
-@pytest.mark.parametrize("field", ["database_url", "owner_url"])
+@pytest.mark.parametrize("field", ["database_url", "owner_url", "replica_url"])
 @pytest.mark.parametrize(
     "value",
     [
@@ -234,7 +250,7 @@ def test_no_password_is_in_the_error_about_a_url(field: str, value: str) -> None
         error = error.__cause__
 
 
-@pytest.mark.parametrize("field", ["database_url", "owner_url", "redis_url"])
+@pytest.mark.parametrize("field", ["database_url", "owner_url", "replica_url", "redis_url"])
 def test_no_password_is_in_the_error_about_a_url_that_is_no_text(field: str) -> None:
     with pytest.raises(ConfigurationError) as refused:
         Settings.load(**{field: [f"postgresql://app:{SECRET}@db/shop"]})
@@ -257,3 +273,28 @@ def test_no_password_is_in_the_representation_of_settings(value: str, shown: obj
 
 def test_a_redis_url_that_cannot_be_read_is_not_shown() -> None:
     assert SECRET not in repr(Settings(redis_url=f"redis://:{SECRET}@one:1,two:2/0"))
+
+
+# ── the secret of cursors ─────────────────────────────────────────────────────────────────────────────────────────
+
+
+def test_the_secret_of_cursors_is_not_shown() -> None:
+    settings = Settings(cursor_secret=SecretStr(f"{SECRET} and {SECRET}"))
+    assert SECRET not in f"{settings!r} {settings} {settings.model_dump()} {settings.model_dump_json()}"
+    assert settings.cursor_secret.get_secret_value() == f"{SECRET} and {SECRET}"
+
+
+def test_a_secret_of_cursors_that_is_too_short_is_refused_and_not_shown() -> None:
+    with pytest.raises(ConfigurationError) as refused:
+        Settings.load(cursor_secret=SECRET)
+    assert "DATAARCH_CURSOR_SECRET" in refused.value.hint
+    assert SECRET not in f"{refused.value} {vars(refused.value)}"
+
+
+def test_a_process_has_a_secret_of_cursors_that_no_other_has() -> None:
+    code = "from dataarch.database.settings import Settings; print(Settings().cursor_secret.get_secret_value())"
+    others = [subprocess.check_output([sys.executable, "-c", code], text=True).strip() for _ in range(2)]
+    mine = {Settings.load().cursor_secret.get_secret_value(), Settings().cursor_secret.get_secret_value()}
+    assert len(mine) == 1
+    assert len({*mine, *others}) == 3
+    assert all(len(secret) >= 40 for secret in others)

@@ -182,7 +182,9 @@ def test_a_bulk_insert_of_another_tenants_rows_is_refused(
 
 def test_a_bulk_update_by_key_changes_its_own_rows(shared_db: Database, home: Inhabited) -> None:
     with shared_db.tenant(home.id) as session:
-        session.execute(update(Product), [{"tenant_id": home.id, "id": home.product_id, "name": "Kettle"}])
+        version = session.get_one(Product, (home.id, home.product_id)).version
+        row = {"tenant_id": home.id, "id": home.product_id, "name": "Kettle", "version": version}
+        session.execute(update(Product), [row])
     with shared_db.tenant(home.id) as session:
         assert session.get_one(Product, (home.id, home.product_id)).name == "Kettle"
 

@@ -233,19 +233,19 @@ def test_threads_share_a_database_and_never_a_tenant(open_db: OpenDatabase, home
     assert in_use(db) == 0
 
 
-def test_threads_that_become_the_owner_at_once_share_one_engine(open_db: OpenDatabase) -> None:
+def test_threads_that_become_the_owner_at_once_share_one_pool(open_db: OpenDatabase) -> None:
     db = open_db()
     together = threading.Barrier(8)
-    engines: list[object] = []
+    pools: list[object] = []
 
     def work() -> None:
         together.wait()
         with db.owner() as session:
-            engines.append(session.get_bind())
+            pools.append(session.connection().engine.pool)
 
     in_threads([work] * 8)
-    assert len(engines) == 8
-    assert len(set(map(id, engines))) == 1
+    assert len(pools) == 8
+    assert len(set(map(id, pools))) == 1
 
 
 def in_threads(tasks: list[Callable[[], None]]) -> None:

@@ -12,6 +12,7 @@ from contextlib import contextmanager, suppress
 from sqlalchemy import URL
 
 SYNC_OR_QUERY = frozenset({b"Q", b"S"})
+TEXT = frozenset({b"Q", b"P"})
 ENCRYPTION_REQUESTS = frozenset({80877103, 80877104})
 
 
@@ -53,11 +54,20 @@ def _startup(source: socket.socket) -> bytes:
 class Proxy:
     """Stands between a client and a server, and counts how often the client must wait for an answer.
 
-    A round trip is a simple query, or a Sync that ends a series of messages of the extended protocol.
+    A round trip is a simple query, or a Sync that ends a series of messages of the extended protocol. ``texts`` are the
+    messages that carry the text of a statement: each statement, unless it was prepared before.
+
+    With ``patience``, in seconds, the answer to a COMMIT is held back until the client goes on without it; ``waited``
+    counts how often the client did not, and got its answer when the patience had run out.
     """
 
     def __init__(self, server: URL, port: int = 0) -> None:
         self.sent: list[bytes] = []
+        self.texts: list[bytes] = []
+        self.patience: float | None = None
+        self.waited = 0
+        self._gone_on = threading.Event()
+        self._gone_on.set()
         self._server = server
         self._listener = socket.create_server(("127.0.0.1", port))
         self.port = int(self._listener.getsockname()[1])
@@ -102,10 +112,18 @@ class Proxy:
     def _up(self, client: socket.socket, server: socket.socket) -> None:
         with client, suppress(OSError, EOFError):
             server.sendall(_startup(client))
+            commits = False
             while True:
                 kind, whole = _message(client)
+                self._gone_on.set()
+                commits = commits or (kind in TEXT and b"COMMIT" in whole)
+                if commits and kind in SYNC_OR_QUERY and self.patience is not None:
+                    commits = False
+                    self._gone_on.clear()
                 if kind in SYNC_OR_QUERY:
                     self.sent.append(whole)
+                if kind in TEXT:
+                    self.texts.append(whole)
                 server.sendall(whole)
         with suppress(OSError):
             server.shutdown(socket.SHUT_RDWR)
@@ -113,6 +131,9 @@ class Proxy:
     def _down(self, server: socket.socket, client: socket.socket) -> None:
         with server, suppress(OSError):
             while part := server.recv(65536):
+                if not self._gone_on.wait(self.patience):
+                    self.waited += 1
+                    self._gone_on.set()
                 client.sendall(part)
         with suppress(OSError):
             client.shutdown(socket.SHUT_RDWR)

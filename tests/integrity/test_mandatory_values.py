@@ -88,7 +88,8 @@ def test_m03_created_at_is_set_by_the_server_between_the_moment_before_and_after
         del row["created_at"]
         place(owner, Placed(table, row))
         after = moment(owner)
-        created = owner.scalars(select(table.columns["created_at"]).where(table.columns["id"] == row["id"])).one()
+        key = [column == row[column.name] for column in table.primary_key if column.name != "created_at"]
+        created = owner.scalars(select(table.columns["created_at"]).where(*key)).one()
         owner.rollback()
     assert before <= created <= after
 

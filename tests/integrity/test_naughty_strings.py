@@ -13,14 +13,14 @@ from dataarch.database.unit_of_work import Database
 from dataarch.errors import InvalidValue
 from dataarch.models import Base
 from dataarch.models.tenancy import tenant_column
-from dataarch.models.types import Choice, CurrencyCode, Email, Slug, Text
+from dataarch.models.types import Choice, CurrencyCode, Email, Sha256, Slug, Text
 from fixtures.shared_data import shared_file
 from fixtures.tenants import Inhabited, inhabit
 
 pytestmark = pytest.mark.integrity
 
 ANY = DefaultDialect()
-TEXTUAL = Text | Slug | Email | Choice | CurrencyCode
+TEXTUAL = Text | Slug | Email | Choice | CurrencyCode | Sha256
 COLUMNS = [
     column for table in Base.metadata.sorted_tables for column in table.columns if isinstance(column.type, TEXTUAL)
 ]

@@ -17,6 +17,7 @@ MARKS = (
     "UPDATE users SET full_name = :secret WHERE tenant_id = :id",
     "UPDATE user_profiles SET bio = :secret WHERE tenant_id = :id",
     "UPDATE user_settings SET preferences = jsonb_build_object('secret', CAST(:secret AS text)) WHERE tenant_id = :id",
+    "UPDATE user_sessions SET data = jsonb_build_object('secret', CAST(:secret AS text)) WHERE tenant_id = :id",
     "UPDATE products SET name = :secret WHERE tenant_id = :id",
     "UPDATE inventory_movements SET reference = :secret WHERE tenant_id = :id",
     (

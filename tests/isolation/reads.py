@@ -15,10 +15,12 @@ TENANTS_TABLES = {
     "users": "tenant_id",
     "user_profiles": "tenant_id",
     "user_settings": "tenant_id",
+    "user_sessions": "tenant_id",
     "user_activity_log": "tenant_id",
     "products": "tenant_id",
     "inventory": "tenant_id",
     "inventory_movements": "tenant_id",
+    "inventory_reservations": "tenant_id",
 }
 
 Table = list[tuple[str, str, object]]

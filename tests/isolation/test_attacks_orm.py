@@ -115,7 +115,8 @@ def bulk_inserted(session: TenantSession, target: Target) -> object:
 
 
 def bulk_updated(session: TenantSession, target: Target) -> object:
-    session.execute(update(User), [{"tenant_id": target.rival.id, "id": target.rival.user_id, "full_name": "owned"}])
+    row = {"tenant_id": target.rival.id, "id": target.rival.user_id, "full_name": "owned", "version": 1}
+    session.execute(update(User), [row])
     return None
 
 
@@ -248,7 +249,7 @@ READS = [
         lambda s, t: s.connection().exec_driver_sql("SELECT * FROM users WHERE id = %s", (t.rival.user_id,)).all(),
         [],
     ),
-    Attempt("rename the session and read its own", lambda s, t: renamed_session(s, t, select(User)), []),
+    Attempt("rename the session and read its own", lambda s, t: renamed_session(s, t, select(User)), OWN),
     Attempt("rename the session and read by Core", lambda s, t: renamed_session(s, t, select(USERS)), OWN),
     Attempt("claim another tenant by execution options", other_options, []),
 ]
@@ -271,7 +272,7 @@ WRITES = [
     Attempt("merge without loading", lambda s, t: s.merge(detached(t), load=False), OWN, echoes=True),
     Attempt("change a claimed row", changed, TenantMismatch),
     Attempt("delete a claimed row", removed, TenantMismatch),
-    Attempt("change a row claimed as one's own", taken_over, StaleDataError),
+    Attempt("change a row claimed as one's own", taken_over, ObjectDeletedError),
     Attempt("move one's own row", moved, TenantMismatch),
     Attempt("write in a renamed session", written_by_renamed_session, TenantMismatch),
     Attempt("update every row", lambda s, _: touched(s, update(User).values(full_name="owned")), 1),

@@ -162,7 +162,11 @@ def test_explain_analyze_counts_the_rows_that_the_policy_hid(target: Target) -> 
 
 
 def test_a_tenant_sees_the_statements_of_others_and_in_them_their_ids_but_no_values(target: Target) -> None:
-    """All tenants are one role to the server, and a role sees what its own sessions run; values travel as parameters."""
+    """All tenants are one role to the server, and a role sees what its own sessions run; values travel as parameters.
+
+    The id is seen where a transaction begins by itself, as the first one of a connection does.
+    """
+    target.db.engine.dispose()
     with target.db.tenant(target.rival.id) as theirs:
         at_its_beginning = theirs.connection()
         with target.db.tenant(target.acme.id) as session:

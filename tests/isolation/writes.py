@@ -15,6 +15,7 @@ A_USER = "INSERT INTO users (tenant_id, id, email, full_name)"
 A_MOVEMENT = (
     "INSERT INTO inventory_movements (tenant_id, product_id, sequence, quantity_before, change, quantity_after, reason)"
 )
+A_RESERVATION = "INSERT INTO inventory_reservations (tenant_id, product_id, quantity, expires_at)"
 
 INSERTS: Table = [
     ("insert a user", f"{A_USER} VALUES ('<rival>', uuid_v7(), 'eve@example.com', 'Eve')", TenantMismatch),
@@ -26,6 +27,11 @@ INSERTS: Table = [
     (
         "insert settings",
         "INSERT INTO user_settings (tenant_id, user_id) VALUES ('<rival>', '<rival_user>')",
+        TenantMismatch,
+    ),
+    (
+        "insert a session",
+        "INSERT INTO user_sessions (tenant_id, token_hash, user_id, expires_at) VALUES ('<rival>', repeat('a', 64), '<rival_user>', 'infinity')",
         TenantMismatch,
     ),
     (
@@ -46,6 +52,11 @@ INSERTS: Table = [
     (
         "insert an inventory row",
         "INSERT INTO inventory (tenant_id, product_id, quantity, last_sequence) VALUES ('<rival>', '<rival_product>', 9, 1)",
+        TenantMismatch,
+    ),
+    (
+        "insert a reservation",
+        f"{A_RESERVATION} VALUES ('<rival>', '<rival_product>', 1, 'infinity')",
         TenantMismatch,
     ),
     ("insert a movement", f"{A_MOVEMENT} VALUES ('<rival>', '<rival_product>', 2, 5, 1, 6, 'receipt')", TenantMismatch),
@@ -115,10 +126,12 @@ UPDATES: Table = [
             ("users", "tenant_id", "full_name = 'owned'"),
             ("user_profiles", "tenant_id", "bio = 'owned'"),
             ("user_settings", "tenant_id", "locale = 'xx'"),
+            ("user_sessions", "tenant_id", "expires_at = 'infinity'"),
             ("user_activity_log", "tenant_id", "activity_type = 'owned'"),
             ("products", "tenant_id", "price = 0"),
             ("inventory", "tenant_id", "quantity = 0"),
             ("inventory_movements", "tenant_id", "next_sequence = 2"),
+            ("inventory_reservations", "tenant_id", "state = 'held', ended_at = NULL"),
         )
     ),
     *(
@@ -128,12 +141,18 @@ UPDATES: Table = [
             ("users", "tenant_id"),
             ("user_profiles", "tenant_id"),
             ("user_settings", "tenant_id"),
+            ("user_sessions", "tenant_id"),
             ("user_activity_log", "tenant_id"),
             ("products", "tenant_id"),
             ("inventory", "tenant_id"),
         )
     ),
     ("move a movement to another tenant", "UPDATE inventory_movements SET tenant_id = '<rival>'", PrivilegeMissing),
+    (
+        "move a reservation to another tenant",
+        "UPDATE inventory_reservations SET tenant_id = '<rival>'",
+        PrivilegeMissing,
+    ),
     ("fetch rows from another tenant", "UPDATE users SET tenant_id = '<acme>' WHERE tenant_id = '<rival>'", 0),
     ("update every row", "UPDATE users SET full_name = 'owned'", 1),
     ("update every row and give it back", "UPDATE user_activity_log SET activity_type = 'owned' RETURNING *", OWN),
@@ -177,13 +196,14 @@ DELETES: Table = [
             ("users", "tenant_id"),
             ("user_profiles", "tenant_id"),
             ("user_settings", "tenant_id"),
+            ("user_sessions", "tenant_id"),
             ("user_activity_log", "tenant_id"),
             ("products", "tenant_id"),
         )
     ),
     *(
         (f"delete rows of {table}", f"DELETE FROM {table}", PrivilegeMissing)
-        for table in ("inventory", "inventory_movements")
+        for table in ("inventory", "inventory_movements", "inventory_reservations")
     ),
     ("delete every tenant, with all below", "DELETE FROM tenants", 1),
     ("delete every user, with all below", "DELETE FROM users", 1),
@@ -208,6 +228,11 @@ REFERENCES: Table = [
         UnknownUser,
     ),
     (
+        "open a session for another tenant's user",
+        "INSERT INTO user_sessions (tenant_id, token_hash, user_id, expires_at) VALUES ('<acme>', repeat('a', 64), '<rival_user>', 'infinity')",
+        UnknownUser,
+    ),
+    (
         "log another tenant's user",
         "INSERT INTO user_activity_log (tenant_id, user_id, activity_type) VALUES ('<acme>', '<rival_user>', 'login')",
         UnknownUser,
@@ -221,6 +246,11 @@ REFERENCES: Table = [
         "move another tenant's product",
         f"{A_MOVEMENT} VALUES ('<acme>', '<rival_product>', 1, 0, 5, 5, 'receipt')",
         LedgerBroken,
+    ),
+    (
+        "reserve another tenant's product",
+        f"{A_RESERVATION} VALUES ('<acme>', '<rival_product>', 1, 'infinity')",
+        UnknownProduct,
     ),
     (
         "follow another tenant's movement",

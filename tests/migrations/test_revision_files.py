@@ -17,7 +17,7 @@ pytestmark = pytest.mark.migration
 
 VERSIONS = sorted((ROOT / "alembic" / "versions").glob("*.py"))
 NAME = re.compile(r"(?P<id>\d{4})_(?P<phase>expand|backfill|contract)_[a-z0-9]+(_[a-z0-9]+)*\.py")
-ROWS = re.compile(r"\b(UPDATE|DELETE FROM|INSERT INTO)\s+(?:public\.)?[a-z_]+\b(?!\s*\()", re.IGNORECASE)
+ROWS = re.compile(r"\b(UPDATE(?!\s+ON\b)|DELETE FROM|INSERT INTO)\s+(?:public\.)?[a-z_]+\b(?!\s*\()", re.IGNORECASE)
 
 
 def each_revision() -> pytest.MarkDecorator:

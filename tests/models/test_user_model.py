@@ -32,7 +32,7 @@ def test_m05_deleting_a_user_deletes_its_activity(db: Database, acme: Inhabited)
     with db.tenant(acme.id) as session:
         session.delete(session.get_one(User, (acme.id, acme.user_id)))
     after = count_rows(db, acme)
-    gone = {"users", "user_profiles", "user_settings", "user_activity_log"}
+    gone = {"users", "user_profiles", "user_settings", "user_sessions", "user_activity_log"}
     assert after == {table: 0 if table in gone else rows for table, rows in before.items()}
 
 

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from datetime import timedelta
 from threading import Event
 
@@ -14,9 +16,12 @@ from dataarch.clock import Month
 from dataarch.database.settings import APP_ROLE, Settings
 from dataarch.database.unit_of_work import Database
 from dataarch.errors import LockTimeout, PartitionRefused
+from dataarch.models import UserActivity
+from dataarch.models.partitioning import table_of
 from dataarch.partitions import maintain
 from dataarch.partitions.maintain import ensure_ahead, ensure_months
-from fixtures.months import add_writer, all_rows, assert_contiguous, make_month, owner, write
+from dataarch.partitions.worker import working_on
+from fixtures.months import Connection, add_writer, all_rows, assert_contiguous, bounds, make_month, owner, write
 from fixtures.servers import Servers, libpq
 
 pytestmark = pytest.mark.integrity
@@ -85,6 +90,75 @@ def test_m13_writers_lose_no_row_while_months_are_made(settings: Settings) -> No
             written = sum(one.result() for one in writers)
         assert written > 10
         assert all_rows(connection)[0] == written
+
+
+LIMIT = 1000
+"""Rows of a catch-all that are moved under its lock, so that nobody waits for longer than 50 ms."""
+
+MANY = """
+INSERT INTO user_activity_log (tenant_id, user_id, activity_type, created_at)
+SELECT %s, %s, 'view', timestamptz '2010-12-01 00:00 UTC' + n * interval '1 minute' FROM generate_series(1, %s) AS n
+"""
+
+LOCKS = """
+SELECT mode FROM pg_locks WHERE pid = pg_backend_pid() AND relation = 'user_activity_log'::regclass
+"""
+
+
+def test_m13_more_rows_than_a_short_lock_allows_are_left_where_they_are_and_said_to_be(settings: Settings) -> None:
+    with owner(settings) as connection:
+        writer = add_writer(connection)
+        connection.execute(MANY, [writer.tenant_id, writer.user_id, LIMIT + 1])
+        before, rows = bounds(connection), all_rows(connection)
+        with noticing(connection) as notices:
+            assert make_month(connection, "2010-12-01") == []
+            assert make_month(connection, "2010-11-01") == []
+        assert [one.split(":")[0] for one in notices] == [f"The month 2010-{month} is not made" for month in (12, 11)]
+        assert all(f"holds more than {LIMIT} rows" in one for one in notices)
+        assert (bounds(connection), all_rows(connection)) == (before, rows)
+        connection.execute("DELETE FROM user_activity_log WHERE created_at = '2010-12-01 00:01 UTC'")
+        rows = all_rows(connection)
+        assert make_month(connection, "2010-12-01") == ["user_activity_log_2010_12"]
+        assert all_rows(connection) == rows
+        assert connection.execute("SELECT count(*) FROM user_activity_log_2010_12").fetchone() == (LIMIT,)
+
+
+def test_m13_while_a_maintenance_is_at_work_no_month_is_made_and_that_is_said(db: Database) -> None:
+    with owner(db.settings) as connection:
+        with working_on(db, table_of(UserActivity)), noticing(connection) as notices:
+            assert make_month(connection, "2010-12-01") == []
+        assert notices == ["No month is made: a maintenance of the log is at work."]
+        assert make_month(connection, "2010-12-01") == ["user_activity_log_2010_12"]
+
+
+@pytest.mark.parametrize("free", [True, False], ids=["where nothing is", "out of a catch-all"])
+def test_m13_only_a_month_that_is_carved_out_of_a_catch_all_locks_readers_out(
+    settings: Settings, *, free: bool
+) -> None:
+    with owner(settings) as connection:
+        if free:
+            make_month(connection, "2010-12-01")
+            connection.execute("DROP TABLE user_activity_log_2010_12")
+        with connection.transaction():
+            assert make_month(connection, "2010-12-01") == ["user_activity_log_2010_12"]
+            held = {mode for (mode,) in connection.execute(LOCKS)}
+        assert ("AccessExclusiveLock" in held) is not free
+        assert "ShareUpdateExclusiveLock" in held
+
+
+@contextmanager
+def noticing(connection: Connection) -> Iterator[list[str]]:
+    """Collect what the server tells beside its answers."""
+    notices: list[str] = []
+
+    def note(said: psycopg.errors.Diagnostic) -> None:
+        notices.append(said.message_primary or "")
+
+    connection.add_notice_handler(note)
+    try:
+        yield notices
+    finally:
+        connection.remove_notice_handler(note)
 
 
 @pytest.mark.parametrize("isolation", [psycopg.IsolationLevel.REPEATABLE_READ, psycopg.IsolationLevel.SERIALIZABLE])

@@ -38,12 +38,15 @@ NAMED = {
     "fk_products_tenants": errors.UnknownTenant,
     "fk_user_profiles_users": errors.UnknownUser,
     "fk_user_settings_users": errors.UnknownUser,
+    "fk_user_sessions_users": errors.UnknownUser,
     "fk_user_activity_log_users": errors.UnknownUser,
     "fk_inventory_products": errors.UnknownProduct,
     "fk_inventory_last_movement": errors.LedgerBroken,
     "fk_inventory_movements_previous": errors.LedgerBroken,
     "fk_inventory_movements_inventory": errors.LedgerBroken,
+    "fk_inventory_reservations_inventory": errors.UnknownProduct,
     "ck_inventory_quantity_not_negative": errors.InsufficientStock,
+    "ck_inventory_reserved_within_quantity": errors.InsufficientStock,
     "ck_inventory_movements_quantity_after_not_negative": errors.InsufficientStock,
 }
 CLEARED = {

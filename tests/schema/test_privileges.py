@@ -17,10 +17,12 @@ MEANT = {
     "users": ALL,
     "user_profiles": ALL,
     "user_settings": ALL,
+    "user_sessions": ALL,
     "user_activity_log": ALL,
     "products": ALL,
     "inventory": ALL - {"DELETE"},
     "inventory_movements": {"SELECT", "INSERT"},
+    "inventory_reservations": {"SELECT", "INSERT"},
 }
 GRANTED = """
 SELECT relname, privilege_type FROM pg_class, LATERAL aclexplode(relacl)
@@ -44,11 +46,16 @@ def test_the_application_may_do_what_is_meant_and_nothing_else(settings: Setting
     assert granted(settings) == MEANT
 
 
-def test_of_a_movement_the_application_may_change_the_successors_number_alone(settings: Settings) -> None:
+def test_the_application_may_change_a_movements_successor_and_how_a_reservation_ended_and_no_more(
+    settings: Settings,
+) -> None:
     with psycopg.connect(libpq(settings.owner)) as connection:
-        assert connection.execute(COLUMNS, [APP_ROLE]).fetchall() == [
-            ("inventory_movements", "next_sequence", "UPDATE")
-        ]
+        assert set(connection.execute(COLUMNS, [APP_ROLE])) == {
+            ("inventory_movements", "next_sequence", "UPDATE"),
+            ("inventory_reservations", "state", "UPDATE"),
+            ("inventory_reservations", "ended_at", "UPDATE"),
+            ("inventory_reservations", "shipped_by", "UPDATE"),
+        }
 
 
 def test_default_privileges_do_not_widen_what_the_application_may_do(

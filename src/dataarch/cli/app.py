@@ -7,7 +7,7 @@ import sys
 import typer
 from sqlalchemy.exc import DBAPIError, SQLAlchemyError
 
-from dataarch.cli import demo, partitions, schema, server
+from dataarch.cli import cache, demo, explain, partitions, schema, server
 from dataarch.cli.terminal import harden_streams, say_error
 from dataarch.errors import DataArchError
 
@@ -17,15 +17,17 @@ INTERRUPTED = 130
 
 app = typer.Typer(
     name="dataarch",
-    help="A PostgreSQL data layer you can trust: servers, schema, partitions, and a demonstration.",
+    help="A PostgreSQL data layer you can trust: servers, schema, partitions, cache, plans, and a demonstration.",
     no_args_is_help=True,
     pretty_exceptions_enable=False,
     add_completion=False,
 )
 app.add_typer(server.app, name="server")
 app.add_typer(partitions.app, name="partitions")
+app.add_typer(cache.app, name="cache")
 app.command()(schema.upgrade)
 app.command()(schema.downgrade)
+app.command()(explain.explain)
 app.command()(demo.demo)
 
 

@@ -12,11 +12,11 @@ import typer
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn, TimeRemainingColumn
 
+from dataarch.caching.database import Database
 from dataarch.cli import show
 from dataarch.cli.terminal import say_error
 from dataarch.database.embedded import embedded_settings
 from dataarch.database.settings import Settings
-from dataarch.database.unit_of_work import Database
 from dataarch.errors import ConfigurationError
 from dataarch.pipelines.feeds.retail import FileFailed, Reject, Totals, load_files, source_files, source_name
 

@@ -1,59 +1,69 @@
 """Engines: how a connection is opened, and how each transaction on it begins.
 
-A transaction begins with one round trip: BEGIN, the time-outs, the role and the tenant travel as one simple query on a
-connection that is in autocommit mode for psycopg. All of it is local to the transaction, so that PgBouncer in
-transaction mode may hand the connection to anybody afterwards.
+BEGIN, the time-outs, the role and the tenant travel together with the first statement, on a connection that is in
+autocommit mode for psycopg; by themselves, as one simple query, where the connection may have broken meanwhile. All of
+it is local to the transaction, so that PgBouncer in transaction mode may hand the connection to anybody afterwards.
 """
 
 from __future__ import annotations
 
 import json
 from functools import partial
-from typing import Any
-from uuid import UUID
+from typing import Any, cast
 
+import psycopg
 from sqlalchemy import URL, AsyncAdaptedQueuePool, Connection, Engine, QueuePool, create_engine, event
+from sqlalchemy.engine import ExceptionContext
 from sqlalchemy.exc import DBAPIError
 from sqlalchemy.exc import TimeoutError as PoolTimeout
 from sqlalchemy.ext.asyncio import AsyncEngine, create_async_engine
 
+from dataarch.database import driver
+from dataarch.database.beginning import Beginning, Prologue
+from dataarch.database.commit_hooks import watch
 from dataarch.database.error_mapping import translate
 from dataarch.database.settings import Settings
-from dataarch.database.tenancy import INTERNAL, ISOLATION, TENANT, Isolation, RoleCheck, guard
+from dataarch.database.tenancy import INTERNAL, ISOLATION, READING, TENANT, Isolation, RoleCheck, guard
 from dataarch.errors import DataArchError, NoConnectionFree, ServerTooOld
 
-__all__ = ["OLDEST_SERVER", "application_engine", "async_application_engine", "async_owner_engine", "owner_engine"]
+__all__ = [
+    "OLDEST_SERVER",
+    "application_engine",
+    "async_application_engine",
+    "async_owner_engine",
+    "gate_engine",
+    "owner_engine",
+]
 
 OLDEST_SERVER = (15, 0)
 
-CLEAN = (
-    "RESET SESSION AUTHORIZATION",
-    "RESET ALL",
-    "CLOSE ALL",
-    "DISCARD TEMP",
-    "UNLISTEN *",
-    "SELECT pg_catalog.pg_advisory_unlock_all()",
-)
-"""What takes from a connection all that another tenant's raw SQL may have left on it, its prepared statements excepted.
+ASYNC_CREATOR = "async_creator_fn"
+"""The argument by which SQLAlchemy's dialect for asyncio is told how to connect."""
 
-A pooler may hand the connection over between any two transactions, so each begins with it; measured at 10 µs.
-"""
+WITHOUT_FUNCTION = frozenset({"42501", "42883"})
+"""SQLSTATE where a function is not there, or not for this role: it may be the one that begins a transaction."""
 
 to_json = partial(json.dumps, ensure_ascii=False, allow_nan=False, separators=(",", ":"))
 
 
-def application_engine(settings: Settings) -> Engine:
-    """Return the engine that the application's units of work run on; no connection is made yet."""
-    url = settings.application
+def application_engine(settings: Settings, url: URL | None = None) -> Engine:
+    """Return the engine that the application's units of work run on; no connection is made yet.
+
+    Args:
+        settings: the database's.
+        url: the application's login to another server than its own, such as a replica.
+    """
+    url = url or settings.application
     engine = create_engine(url, poolclass=Pool, **_common(settings, url, autocommit=True))
     _prepare(engine, settings)
     return engine
 
 
-def async_application_engine(settings: Settings) -> AsyncEngine:
+def async_application_engine(settings: Settings, url: URL | None = None) -> AsyncEngine:
     """Return the same for asyncio: one implementation serves both."""
-    url = settings.application
-    engine = create_async_engine(url, poolclass=AsyncPool, **_common(settings, url, autocommit=True))
+    url = url or settings.application
+    options = {"autocommit": True, ASYNC_CREATOR: driver.AsyncConnection.connect}
+    engine = create_async_engine(url, poolclass=AsyncPool, **_common(settings, url, **options))
     _prepare(engine.sync_engine, settings)
     return engine
 
@@ -74,9 +84,20 @@ def async_owner_engine(settings: Settings) -> AsyncEngine:
     return engine
 
 
+def gate_engine(settings: Settings) -> Engine:
+    """Return the engine that the cache's gate is asked by: one connection of its own, each statement by itself."""
+    url = settings.application
+    common = {**_common(settings, url), "pool_size": 1, "max_overflow": 0}
+    common["connect_args"]["prepare_threshold"] = None
+    engine = create_engine(url, poolclass=Pool, pool_pre_ping=True, isolation_level="AUTOCOMMIT", **common)
+    event.listen(engine, "handle_error", translate, retval=True)
+    return engine
+
+
 def _watch(engine: Engine) -> None:
     event.listen(engine, "handle_error", translate, retval=True)
     event.listen(engine, "first_connect", _refuse_old_server)
+    watch(engine)
 
 
 class Pool(QueuePool):
@@ -130,57 +151,60 @@ def _common(settings: Settings, url: URL, **connect_args: object) -> dict[str, A
 
 def _prepare(engine: Engine, settings: Settings) -> None:
     check = RoleCheck()
-    prologue = _prologue(settings)
+    prologue = Prologue(settings)
+    can_join = psycopg.Pipeline.is_supported()
     _watch(engine)
     guard(engine)
 
+    @event.listens_for(engine, "do_connect")
+    def connect(_dialect: object, _record: object, given: Any, options: Any) -> Any:
+        # asyncio has its own way, and there it is awaited
+        return None if ASYNC_CREATOR in options else driver.Connection.connect(*given, **options)
+
+    @event.listens_for(engine, "handle_error")
+    def doubt(context: ExceptionContext) -> None:
+        if getattr(context.original_exception, "sqlstate", None) in WITHOUT_FUNCTION:
+            check.again()
+
     @event.listens_for(engine, "begin")
     def begin(connection: Connection) -> None:
-        options = connection.get_execution_options()
-        tenant_id: UUID | None = options.get(TENANT)
-        # never the server's default: which level it is must not depend on where the code runs
-        isolation = Isolation(options.get(ISOLATION, Isolation.READ_COMMITTED))
-        statement = f"BEGIN ISOLATION LEVEL {isolation}; {prologue}"
-        if tenant_id is not None:
-            statement += f"; SELECT public.set_tenant('{tenant_id}')"
-        _send(connection, statement)
-        if tenant_id is not None:
-            check.once(connection)
+        beginning = _beginning(connection, prologue)
+        if can_join and check.joined and (deferring := _driver(connection)).believed_in():
+            deferring.beginning = beginning
+        else:
+            _send(connection, beginning.batch)
+            if beginning.tenant_id is not None:
+                check.once(connection)
+            deferring = _driver(connection)
+        deferring.unwaited = can_join and beginning.unwaited
 
 
-def _send(connection: Connection, prologue: str) -> None:
+def _beginning(connection: Connection, prologue: Prologue) -> Beginning:
+    options = connection.get_execution_options()
+    isolation = Isolation(options.get(ISOLATION, Isolation.READ_COMMITTED))
+    return Beginning(prologue, options.get(TENANT), isolation, reading=options.get(READING, False))
+
+
+def _driver(connection: Connection) -> driver.Deferring:
+    return cast("driver.Deferring", connection.connection.driver_connection)
+
+
+def _send(connection: Connection, batch: str) -> None:
     """Begin a transaction, on a new connection where the pooled one broke while nobody used it.
 
     So BEGIN is also the ping that would cost a round trip of its own: nothing is lost by sending it again. SQLAlchemy
     has given up every other connection of that age by then.
     """
     try:
-        connection.exec_driver_sql(prologue, execution_options={INTERNAL: True})
+        connection.exec_driver_sql(batch, execution_options={INTERNAL: True})
     except (DataArchError, DBAPIError):
         if not connection.invalidated:
             raise
-        connection.exec_driver_sql(prologue, execution_options={INTERNAL: True})
-
-
-def _prologue(settings: Settings) -> str:
-    local = {
-        "statement_timeout": settings.statement_timeout,
-        "lock_timeout": settings.lock_timeout,
-        "idle_in_transaction_session_timeout": settings.idle_in_transaction_timeout,
-    }
-    parts = [
-        *CLEAN,
-        "SET LOCAL timezone = 'UTC'",
-        # 0 would switch the time-out off
-        *(f"SET LOCAL {name} = {max(1, round(seconds * 1000))}" for name, seconds in local.items()),
-    ]
-    if settings.role:
-        parts.append(f"SET LOCAL ROLE {settings.role}")
-    return "; ".join(parts)
+        connection.exec_driver_sql(batch, execution_options={INTERNAL: True})
 
 
 def _refuse_old_server(dbapi_connection: Any, _record: object) -> None:
-    driver = getattr(dbapi_connection, "driver_connection", dbapi_connection)
-    version = driver.info.server_version
+    connection = getattr(dbapi_connection, "driver_connection", dbapi_connection)
+    version = connection.info.server_version
     if version < OLDEST_SERVER[0] * 10_000:
         raise ServerTooOld(f"The server is PostgreSQL {version // 10_000}; dataarch needs 15 or later.")

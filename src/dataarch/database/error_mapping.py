@@ -27,12 +27,15 @@ CONSTRAINTS: Mapping[str, type[errors.ConstraintError]] = {
     "fk_products_tenants": errors.UnknownTenant,
     "fk_user_profiles_users": errors.UnknownUser,
     "fk_user_settings_users": errors.UnknownUser,
+    "fk_user_sessions_users": errors.UnknownUser,
     "fk_user_activity_log_users": errors.UnknownUser,
     "fk_inventory_products": errors.UnknownProduct,
     "fk_inventory_last_movement": errors.LedgerBroken,
     "fk_inventory_movements_previous": errors.LedgerBroken,
     "fk_inventory_movements_inventory": errors.LedgerBroken,
+    "fk_inventory_reservations_inventory": errors.UnknownProduct,
     "ck_inventory_quantity_not_negative": errors.InsufficientStock,
+    "ck_inventory_reserved_within_quantity": errors.InsufficientStock,
     "ck_inventory_movements_quantity_after_not_negative": errors.InsufficientStock,
 }
 
@@ -55,6 +58,7 @@ SERVER_STATES: Mapping[str, tuple[type[DataArchError], str]] = {
     "42883": (errors.SchemaNotMigrated, "A function is not there"),
     "42P05": (errors.StatementLost, "A prepared statement is there already"),
     "26000": (errors.StatementLost, "A prepared statement is not there"),
+    "25006": (errors.ReadOnlyUnit, "The transaction can only read"),
     "22003": (errors.InvalidValue, "A number is beyond what its column holds"),
     "DA001": (errors.TenantSwitchRefused, "The transaction belongs to another tenant"),
     "DA002": (errors.TenantNotSet, "No tenant is set in this transaction"),
@@ -66,6 +70,9 @@ SERVER_STATES: Mapping[str, tuple[type[DataArchError], str]] = {
 
 UNREACHABLE_CLASSES = ("08", "57P")
 """SQLSTATE classes of a connection that broke and of a server that shuts down or starts up."""
+
+PARTITION_SEARCH = "ExecFindPartition"
+"""The server's routine that finds a row's partition: SQLSTATE 23514 from there is no rule of the table."""
 
 WRITE_CHECK = "ExecWithCheckOptions"
 """The server's routine that applies WITH CHECK: SQLSTATE 42501 from there is a policy, from elsewhere a privilege."""
@@ -87,7 +94,7 @@ def translate(context: ExceptionContext) -> DataArchError | None:
     if context.is_pre_ping or not isinstance(original, psycopg.Error):
         return None
     named = named_error(original)
-    if isinstance(named, errors.ConstraintError):
+    if isinstance(named, errors.ConstraintError | errors.PartitionMissing):
         # a traceback shows the driver's error as the cause; its DETAIL, with the row's values, stays in its diag
         original.args = (original.diag.message_primary,)
     return named
@@ -96,6 +103,13 @@ def translate(context: ExceptionContext) -> DataArchError | None:
 def named_error(error: psycopg.Error) -> DataArchError | None:
     """Return the named error for one of the driver; None where there is no better name for it."""
     state = error.sqlstate or ""
+    if state == "23514" and error.diag.source_function == PARTITION_SEARCH:
+        table = table_name(error)
+        return errors.PartitionMissing(
+            f"No partition of {table or 'the table'} takes the row's period at this moment.",
+            table=table,
+            sqlstate=state,
+        )
     if state in CONSTRAINT_KINDS:
         return _constraint_error(error, state)
     if state == "42501":

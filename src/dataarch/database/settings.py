@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import re
+import secrets
 from collections.abc import Iterable
+from functools import cache
 from pathlib import Path
 from typing import Annotated
 
-from pydantic import AfterValidator, BeforeValidator, Field, ValidationError, ValidationInfo
+from pydantic import AfterValidator, BeforeValidator, Field, SecretStr, ValidationError, ValidationInfo
 from pydantic_settings import BaseSettings, SettingsConfigDict
 from sqlalchemy.engine import URL, make_url
 from sqlalchemy.exc import ArgumentError
@@ -21,10 +23,16 @@ APP_ROLE = "dataarch_app"
 
 POSTGRESQL_NAMES = frozenset({"postgres", "postgresql", "postgresql+psycopg"})
 
-URL_FIELDS = frozenset({"database_url", "owner_url", "redis_url"})
+URL_FIELDS = frozenset({"database_url", "owner_url", "replica_url", "redis_url"})
+
+NEVER_SHOWN = URL_FIELDS | {"cursor_secret"}
+"""Fields whose values are in no message."""
 
 LONGEST_TIME = 2_147_483
 """Seconds: PostgreSQL counts milliseconds in 32 bits."""
+
+TEN_YEARS = 315_360_000
+"""Seconds; a session that lasts longer is a mistake."""
 
 SEVERAL_HOSTS = re.compile(
     r"(?P<login>[^/@]*//(?:[^/]*@)?)(?P<hosts>[^/?@]*,[^/?@]*)/(?P<database>[^?]*)\??(?P<query>.*)"
@@ -81,24 +89,41 @@ def _readable_database_url(value: str, info: ValidationInfo) -> str:
     return value
 
 
+@cache
+def _secret_of_this_process() -> SecretStr:
+    """Return a secret that no other process has, unless it was forked from this one."""
+    return SecretStr(secrets.token_urlsafe(32))
+
+
 def _never(value: object) -> object:
     return None if isinstance(value, str) and value.strip().lower() in {"none", "never"} else value
 
 
 DatabaseUrl = Annotated[str, AfterValidator(_readable_database_url)]
 Seconds = Annotated[float, Field(gt=0, le=LONGEST_TIME, allow_inf_nan=False)]
+SessionSeconds = Annotated[float, Field(gt=0, le=TEN_YEARS, allow_inf_nan=False)]
 
 
 class Settings(BaseSettings):
     """How dataarch reaches its servers; each field is read from ``DATAARCH_<FIELD>``.
 
     All times are seconds. ``database_url`` is the application's login, ``owner_url`` the login that runs migrations
-    and maintenance; where only the first is given, it serves both. An empty variable counts as not set.
+    and maintenance; where only the first is given, it serves both. ``replica_url`` is the application's login to a
+    server that follows the first, for units of work that only read. An empty variable counts as not set.
+
+    ``models`` names the declarative base, as ``module:attribute``, whose partitioned tables the command looks after;
+    ``archive_dir`` is the folder where it writes the archives of retired partitions, and ``maintenance_patience`` how
+    long it tries for a lock, a few milliseconds at a time.
 
     ``connect_timeout`` is of whole seconds, 2 at the least, for each address that the URL's host stands for. At most
     ``pool_size + pool_overflow`` connections are open at a time; a unit of work waits ``pool_timeout`` for one.
+    ``cache_timeout`` is what connecting to the cache, and each of its answers, may take; longer counts as no answer.
+    A user's session ends ``session_idle`` after it was last touched, and ``session_lifetime`` after its beginning; a
+    touch is written once every ``session_touch_every`` at the most.
     ``prepare_threshold`` is how often a statement runs on a connection before it is prepared there; behind PgBouncer
     in transaction mode older than 1.22, or without ``max_prepared_statements``, it must be ``none``: never.
+    ``cursor_secret``, of 16 characters at the least, seals the cursors of pages. By default each process has a random
+    one, so that no other reads its cursors: give the same to all processes that serve one list.
     Parameters in a URL, such as ``?application_name=web&connect_timeout=3``, come before these settings.
     """
 
@@ -108,8 +133,12 @@ class Settings(BaseSettings):
 
     database_url: DatabaseUrl | None = None
     owner_url: DatabaseUrl | None = None
+    replica_url: DatabaseUrl | None = None
     redis_url: str | None = None
     server_dir: Path = Path(".dataarch")
+    archive_dir: Path | None = None
+    maintenance_patience: Seconds = 60.0
+    models: str = "dataarch.models:Base"
     role: str | None = Field(default=None, pattern=r"^[a-z_][a-z0-9_]{0,62}$")
     application_name: str = "dataarch"
     connect_timeout: Seconds = 5.0
@@ -119,7 +148,12 @@ class Settings(BaseSettings):
     pool_size: int = Field(default=5, gt=0)
     pool_overflow: int = Field(default=10, ge=0)
     pool_timeout: Seconds = 10.0
+    cache_timeout: Seconds = 0.25
+    session_idle: SessionSeconds = 1800.0
+    session_lifetime: SessionSeconds = 14 * 86400.0
+    session_touch_every: Annotated[float, Field(ge=0, le=TEN_YEARS, allow_inf_nan=False)] = 60.0
     prepare_threshold: Annotated[int | None, Field(ge=1), BeforeValidator(_never)] = 5
+    cursor_secret: SecretStr = Field(default_factory=_secret_of_this_process, min_length=16)
 
     @classmethod
     def load(cls, **given: object) -> Settings:
@@ -136,7 +170,7 @@ class Settings(BaseSettings):
             raise ConfigurationError(
                 f"The setting {field!r} cannot be used: {first['msg']}.",
                 hint=f"Correct DATAARCH_{field.upper()}.",
-                value=None if field in URL_FIELDS else first.get("input"),
+                value=None if field in NEVER_SHOWN else first.get("input"),
             ) from None
 
     @property
@@ -150,6 +184,11 @@ class Settings(BaseSettings):
     def owner(self) -> URL:
         """The owner's login to the same database: the application's where no other is given."""
         return database_url(self.owner_url) if self.owner_url else self.application
+
+    @property
+    def replica(self) -> URL | None:
+        """Where units of work go that only read; None where they go to the application's database."""
+        return database_url(self.replica_url) if self.replica_url else None
 
     def __repr_args__(self) -> Iterable[tuple[str | None, object]]:
         """Give what a representation shows: no password."""

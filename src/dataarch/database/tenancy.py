@@ -20,7 +20,17 @@ from sqlalchemy.sql.schema import Table
 from dataarch.errors import RoleBypassesRowSecurity, TenantNotSet, TenantSwitchRefused
 from dataarch.models.tenancy import tenant_column
 
-__all__ = ["INTERNAL", "ISOLATION", "TENANT", "Isolation", "RoleCheck", "guard", "tenant_uuid"]
+__all__ = [
+    "INTERNAL",
+    "ISOLATION",
+    "READING",
+    "TENANT",
+    "Isolation",
+    "RoleCheck",
+    "guard",
+    "refuse_switch",
+    "tenant_uuid",
+]
 
 TENANT = "dataarch_tenant"
 """Execution option of a connection: the tenant that its transactions belong to."""
@@ -28,12 +38,20 @@ TENANT = "dataarch_tenant"
 ISOLATION = "dataarch_isolation"
 """Execution option of a connection: the isolation level of its transactions."""
 
+READING = "dataarch_reading"
+"""Execution option of a connection: whether the server refuses to write in its transactions."""
+
 INTERNAL = "dataarch_internal"
 """Execution option of a statement of our own, which needs no tenant."""
 
+GUARDED = "dataarch_guarded"
+"""Execution option of an engine whose statements are watched."""
+
 BINDING = """
 SELECT current_user, rolsuper OR rolbypassrls
-       OR EXISTS (SELECT FROM pg_class WHERE oid = to_regclass('public.users') AND pg_has_role(relowner, 'MEMBER'))
+       OR EXISTS (SELECT FROM pg_class WHERE oid = to_regclass('public.users') AND pg_has_role(relowner, 'MEMBER')),
+       coalesce(has_function_privilege(session_user, to_regprocedure('public.begin_unit(uuid,text,int4,int4,int4)'),
+                                       'EXECUTE'), false)
 FROM pg_roles WHERE rolname = current_user
 """
 
@@ -44,7 +62,7 @@ SWITCH = re.compile(
     r"|\breset\s+(?:role|session\s+authorization|all)\b|\bdiscard\s+all\b"
     # its arguments may be bound parameters, which no pattern sees
     r"|\bset_config\b"
-    r"|\bdataarch\s*\.\s*tenant_id\b|\bset_tenant\b"
+    r"|\bdataarch\s*\.\s*tenant_id\b|\bset_tenant\b|\bbegin_unit\b"
     # an identifier in Unicode escapes may be any of these
     r'|\bu&"'
     # without the transaction, tenant and role are gone
@@ -80,10 +98,16 @@ def tenant_uuid(tenant_id: UUID | str | None) -> UUID:
 
 
 class RoleCheck:
-    """Whether the policies bind the role that transactions run as; asked once an engine."""
+    """Whether the policies bind the role that transactions run as; asked once an engine.
+
+    Attributes:
+        joined: whether a transaction may begin together with its first statement: the role is bound, and the
+            function is there (revision 0019) that its login needs for it.
+    """
 
     def __init__(self) -> None:
         self._bound = False
+        self.joined = False
 
     def once(self, connection: Connection) -> None:
         """Ask the server, the first time.
@@ -93,16 +117,22 @@ class RoleCheck:
         """
         if self._bound:
             return
-        role, bypasses = connection.exec_driver_sql(BINDING, execution_options={INTERNAL: True}).one()
+        role, bypasses, can_join = connection.exec_driver_sql(BINDING, execution_options={INTERNAL: True}).one()
         if bypasses:
             raise RoleBypassesRowSecurity(
                 f"The role {role} is not bound by row-level security, so it would see every tenant.", value=role
             )
         self._bound = True
+        self.joined = can_join
+
+    def again(self) -> None:
+        """Ask the server once more, when the next transaction has begun by itself."""
+        self._bound = self.joined = False
 
 
 def guard(engine: Engine) -> None:
     """Watch every statement of an engine and of all that share its pool."""
+    engine.update_execution_options(**{GUARDED: True})
 
     @event.listens_for(engine, "before_execute")
     def refuse_without_tenant(
@@ -112,17 +142,25 @@ def guard(engine: Engine) -> None:
             raise TenantNotSet(f"No tenant is set for the statement {_shortened(statement)}.")
 
     @event.listens_for(engine, "before_cursor_execute")
-    def refuse_switch(
+    def refuse_unbound(
         connection: Connection, _cursor: object, statement: str, _parameters: object, context: Any, _many: object
     ) -> None:
         if context is None or context.execution_options.get(INTERNAL):
             return
-        if switches(statement):
-            raise TenantSwitchRefused(
-                "A statement would change the tenant or the role in the middle of a transaction.", value=statement
-            )
+        refuse_switch(connection, statement)
         if context.compiled is None and TENANT not in connection.get_execution_options():
             raise TenantNotSet(f"No tenant is set for the statement {_shortened(statement)}.")
+
+
+def refuse_switch(connection: Connection, statement: str) -> None:
+    """Refuse SQL that would change the tenant or the role, on a connection of an engine that is watched.
+
+    For a statement that is sent inside one of our own, which nobody looks at.
+    """
+    if connection.get_execution_options().get(GUARDED) and switches(statement):
+        raise TenantSwitchRefused(
+            "A statement would change the tenant or the role in the middle of a transaction.", value=statement
+        )
 
 
 @lru_cache(maxsize=2048)

@@ -7,21 +7,32 @@ written down.
 
 from dataarch.models.activity import UserActivity
 from dataarch.models.base import Base
-from dataarch.models.inventory import Inventory, InventoryMovement
+from dataarch.models.inventory import Inventory, InventoryMovement, InventoryReservation
+from dataarch.models.partitioning import Partitioning, Policy, partitioned
 from dataarch.models.product import Product
 from dataarch.models.tenancy import TenantOwned
 from dataarch.models.tenant import Tenant
 from dataarch.models.user import User, UserProfile, UserSettings
+from dataarch.models.user_session import UserSession
+from dataarch.models.versioning import Versioned, declare_versions
 
 __all__ = [
     "Base",
     "Inventory",
     "InventoryMovement",
+    "InventoryReservation",
+    "Partitioning",
+    "Policy",
     "Product",
     "Tenant",
     "TenantOwned",
     "User",
     "UserActivity",
     "UserProfile",
+    "UserSession",
     "UserSettings",
+    "Versioned",
+    "partitioned",
 ]
+
+declare_versions(Base.metadata)

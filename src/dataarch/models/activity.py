@@ -11,6 +11,7 @@ from sqlalchemy.orm import Mapped, mapped_column
 
 from dataarch.clock import utcnow
 from dataarch.models.base import NEW_ID, Base, new_id
+from dataarch.models.partitioning import partitioned
 from dataarch.models.tenancy import TenantOwned
 from dataarch.models.types import Json, Text
 
@@ -40,7 +41,7 @@ class UserActivity(TenantOwned, Base):
             "user_id",
             postgresql_where=text("activity_type <> 'deleted'"),
         ),
-        {"postgresql_partition_by": "RANGE (created_at)"},
+        partitioned("created_at"),
     )
 
     id: Mapped[UUID] = mapped_column(primary_key=True, default=new_id, server_default=text(NEW_ID))

@@ -10,6 +10,8 @@ quantity after it, and three foreign keys, checked when the transaction commits,
 A movement that has a successor names it in ``next_sequence``; the last one has 0 there, and it alone can be what the
 inventory row refers to. So the quantity on hand always equals the last movement's quantity after, which is the sum of
 all changes, whoever writes: there is no trigger to switch off.
+
+What is reserved of a product stands beside the quantity, and within it: the sum of its reservations that are held.
 """
 
 from __future__ import annotations
@@ -17,7 +19,7 @@ from __future__ import annotations
 from datetime import datetime
 from uuid import UUID
 
-from sqlalchemy import BigInteger, CheckConstraint, Computed, ForeignKeyConstraint, UniqueConstraint, text
+from sqlalchemy import BigInteger, CheckConstraint, Computed, ForeignKeyConstraint, Index, UniqueConstraint, text
 from sqlalchemy.orm import Mapped, mapped_column
 
 from dataarch.clock import utcnow
@@ -25,10 +27,13 @@ from dataarch.models.base import NEW_ID, Base, new_id
 from dataarch.models.tenancy import TenantOwned
 from dataarch.models.types import Choice, Text
 
-__all__ = ["REASONS", "Inventory", "InventoryMovement"]
+__all__ = ["REASONS", "RESERVATION_STATES", "Inventory", "InventoryMovement", "InventoryReservation"]
 
-REASONS = ("receipt", "sale", "return", "adjustment")
-"""Why stock moves. A receipt or return adds, a sale takes away, an adjustment does either."""
+REASONS = ("receipt", "sale", "return", "adjustment", "transfer")
+"""Why stock moves. A receipt or return adds, a sale takes away, an adjustment does either, and so does a transfer."""
+
+RESERVATION_STATES = ("held", "shipped", "released", "expired")
+"""A reservation is held, until it ends in one of the other ways, for good."""
 
 LEDGER_ENTRY = ["tenant_id", "product_id", "sequence", "quantity_after", "next_sequence"]
 
@@ -52,12 +57,14 @@ class Inventory(TenantOwned, Base):
             initially="DEFERRED",
         ),
         CheckConstraint("quantity >= 0", name="quantity_not_negative"),
+        CheckConstraint("reserved BETWEEN 0 AND greatest(quantity, 0)", name="reserved_within_quantity"),
     )
 
     product_id: Mapped[UUID] = mapped_column(primary_key=True)
     quantity: Mapped[int] = mapped_column(BigInteger())
     last_sequence: Mapped[int] = mapped_column(BigInteger())
     next_sequence: Mapped[int] = mapped_column(BigInteger(), Computed("0", persisted=True), nullable=False)
+    reserved: Mapped[int] = mapped_column(BigInteger(), default=0, server_default=text("0"))
 
 
 class InventoryMovement(TenantOwned, Base):
@@ -105,3 +112,38 @@ class InventoryMovement(TenantOwned, Base):
     reference: Mapped[str | None] = mapped_column(Text(200))
     occurred_at: Mapped[datetime] = mapped_column(default=utcnow, server_default=text("clock_timestamp()"))
     created_at: Mapped[datetime] = mapped_column(default=utcnow, server_default=text("clock_timestamp()"))
+
+
+class InventoryReservation(TenantOwned, Base):
+    """A part of a product's stock that is kept for somebody until a moment; its id is the key of the call.
+
+    One that has expired counts as held until somebody needs the stock, or until expired ones are released.
+    """
+
+    __tablename__ = "inventory_reservations"
+    __table_args__ = (
+        ForeignKeyConstraint(
+            ["tenant_id", "product_id"], ["inventory.tenant_id", "inventory.product_id"], ondelete="CASCADE"
+        ),
+        CheckConstraint("quantity > 0", name="quantity_positive"),
+        CheckConstraint("expires_at > created_at", name="expires_after_creation"),
+        CheckConstraint("(state = 'held') = (ended_at IS NULL)", name="ended_unless_held"),
+        CheckConstraint("(state = 'shipped') = (shipped_by IS NOT NULL)", name="shipped_by_movement"),
+        Index(
+            "ix_inventory_reservations_held",
+            "tenant_id",
+            "product_id",
+            "expires_at",
+            postgresql_where=text("state = 'held'"),
+        ),
+        Index("ix_inventory_reservations_expiring", "tenant_id", "expires_at", postgresql_where=text("state = 'held'")),
+    )
+
+    id: Mapped[UUID] = mapped_column(primary_key=True, default=new_id, server_default=text(NEW_ID))
+    product_id: Mapped[UUID]
+    quantity: Mapped[int] = mapped_column(BigInteger())
+    state: Mapped[str] = mapped_column(Choice(*RESERVATION_STATES), default="held", server_default=text("'held'"))
+    expires_at: Mapped[datetime]
+    created_at: Mapped[datetime] = mapped_column(default=utcnow, server_default=text("clock_timestamp()"))
+    ended_at: Mapped[datetime | None]
+    shipped_by: Mapped[UUID | None]

@@ -13,11 +13,12 @@ from dataarch.clock import utcnow
 from dataarch.models.base import NEW_ID, Base, new_id
 from dataarch.models.tenancy import TenantOwned
 from dataarch.models.types import CurrencyCode, Money, Slug, Text
+from dataarch.models.versioning import Versioned
 
 __all__ = ["Product"]
 
 
-class Product(TenantOwned, Base):
+class Product(Versioned, TenantOwned, Base):
     """Something that a tenant sells. Its slug is unique within the tenant; another tenant may have the same."""
 
     __tablename__ = "products"

@@ -26,7 +26,7 @@ def tenant_column(table: Table) -> Column[UUID] | None:
 
     ``tenants`` itself is guarded by its own id: a tenant sees the one row that is its own.
     """
-    if table.name == "tenants":
+    if table.name == "tenants" and "id" in table.columns:
         return table.columns["id"]
     return table.columns.get("tenant_id")
 

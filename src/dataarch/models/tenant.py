@@ -11,11 +11,12 @@ from sqlalchemy.orm import Mapped, mapped_column
 from dataarch.clock import utcnow
 from dataarch.models.base import NEW_ID, Base, new_id
 from dataarch.models.types import Slug, Text
+from dataarch.models.versioning import Versioned
 
 __all__ = ["Tenant"]
 
 
-class Tenant(Base):
+class Tenant(Versioned, Base):
     """One customer. Deleting a tenant deletes all of its data and nothing else."""
 
     __tablename__ = "tenants"

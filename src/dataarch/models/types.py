@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import re
 import unicodedata
-from datetime import datetime
+from datetime import UTC, datetime
 from decimal import Context, Decimal
 from typing import Any, Protocol, runtime_checkable
 
@@ -28,6 +28,7 @@ __all__ = [
     "Email",
     "Json",
     "Money",
+    "Sha256",
     "Slug",
     "Text",
     "UtcDateTime",
@@ -162,6 +163,22 @@ class CurrencyCode(Words):
     def check(self, column: str) -> str:
         """Return the condition on the letters."""
         return f"{column} ~ '^[A-Z]{{3}}$'"
+
+
+class Sha256(Words):
+    """A SHA-256 as 64 digits of a to f and 0 to 9."""
+
+    cache_ok = True
+
+    def process_bind_param(self, value: object, dialect: Dialect) -> str | None:  # noqa: ARG002
+        """Return the value, or raise :class:`InvalidText`; the message does not show it: it may be what was hashed."""
+        if value is None or (isinstance(value, str) and re.fullmatch("[0-9a-f]{64}", value)):
+            return value
+        raise InvalidText("What was given is no SHA-256.", hint="Give hashlib.sha256(…).hexdigest().")
+
+    def check(self, column: str) -> str:
+        """Return the condition on the digits."""
+        return f"{column} ~ '^[0-9a-f]{{64}}$'"
 
 
 class Slug(Words):
@@ -353,7 +370,8 @@ class UtcDateTime(types.TypeDecorator[datetime]):
 
     def process_result_value(self, value: datetime | None, dialect: Dialect) -> datetime | None:  # noqa: ARG002
         """Return the instant in UTC, whatever the session's time zone."""
-        return None if value is None else aware(value)
+        # in UTC already, as units of work have it: called once a value, so nothing more is asked
+        return value if value is None or value.tzinfo is UTC else aware(value)
 
 
 class Json(types.TypeDecorator[Any]):

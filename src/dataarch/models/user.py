@@ -13,11 +13,12 @@ from dataarch.clock import utcnow
 from dataarch.models.base import NEW_ID, Base, new_id
 from dataarch.models.tenancy import TenantOwned
 from dataarch.models.types import Email, Json, Text
+from dataarch.models.versioning import Versioned
 
 __all__ = ["User", "UserProfile", "UserSettings"]
 
 
-class User(TenantOwned, Base):
+class User(Versioned, TenantOwned, Base):
     """A person or account of one tenant, known by e-mail address, by the id of another system, or by both."""
 
     __tablename__ = "users"
@@ -41,7 +42,7 @@ class User(TenantOwned, Base):
     settings: Mapped[UserSettings | None] = relationship(back_populates="user", passive_deletes=True, cascade="all")
 
 
-class UserProfile(TenantOwned, Base):
+class UserProfile(Versioned, TenantOwned, Base):
     """What a user shows to others; at most one a user."""
 
     __tablename__ = "user_profiles"
@@ -57,7 +58,7 @@ class UserProfile(TenantOwned, Base):
     user: Mapped[User] = relationship(back_populates="profile")
 
 
-class UserSettings(TenantOwned, Base):
+class UserSettings(Versioned, TenantOwned, Base):
     """What a user has chosen for himself; at most one a user."""
 
     __tablename__ = "user_settings"

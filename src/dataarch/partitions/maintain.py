@@ -1,7 +1,8 @@
-"""Make the months that rows need, each in a short transaction of its own, tried again where a lock is not granted.
+"""Make the months that rows of the activity log need, as the application role, tried again where a lock is not granted.
 
 Making a month locks the log for a moment, and gives up after 2 seconds rather than let everybody queue behind it. So
-each month is one transaction, and one that could not be made is tried again a little later.
+each month is one transaction, and one that could not be made is tried again a little later. What is done as the owner,
+for any partitioned table, is in :mod:`dataarch.partitions.maintenance`.
 """
 
 from __future__ import annotations
@@ -9,11 +10,13 @@ from __future__ import annotations
 import random
 import time
 from collections.abc import Iterable
+from contextlib import AbstractContextManager
+from typing import Protocol
 
 from sqlalchemy import func, select
+from sqlalchemy.orm import Session
 
 from dataarch.clock import Month, utcnow
-from dataarch.database.unit_of_work import Database
 from dataarch.errors import Retryable
 
 __all__ = ["MONTHS_AHEAD", "TRIES", "ensure_ahead", "ensure_months"]
@@ -28,7 +31,14 @@ PAUSE = 0.25
 """Seconds before the second try; each later pause is twice as long, and all of them are random by half."""
 
 
-def ensure_months(db: Database, months: Iterable[Month]) -> list[str]:
+class Opens(Protocol):
+    """What opens units of work of no tenant: a database, or the origin of a unit of work."""
+
+    def session(self) -> AbstractContextManager[Session]:
+        """Open one."""
+
+
+def ensure_months(db: Opens, months: Iterable[Month]) -> list[str]:
     """Make the partitions of months, where they are missing.
 
     Args:
@@ -49,13 +59,13 @@ def ensure_months(db: Database, months: Iterable[Month]) -> list[str]:
     return [name for month in sorted(set(months)) for name in _made(db, month)]
 
 
-def ensure_ahead(db: Database, months_ahead: int = MONTHS_AHEAD) -> list[str]:
+def ensure_ahead(db: Opens, months_ahead: int = MONTHS_AHEAD) -> list[str]:
     """Make this month and those that follow, where they are missing; as :func:`ensure_months`."""
     this_month = Month.of(utcnow())
     return ensure_months(db, (this_month.plus(ahead) for ahead in range(months_ahead + 1)))
 
 
-def _made(db: Database, month: Month) -> list[str]:
+def _made(db: Opens, month: Month) -> list[str]:
     for attempt in range(TRIES - 1):
         try:
             return _call(db, month)
@@ -65,6 +75,6 @@ def _made(db: Database, month: Month) -> list[str]:
     return _call(db, month)
 
 
-def _call(db: Database, month: Month) -> list[str]:
+def _call(db: Opens, month: Month) -> list[str]:
     with db.session() as session:
         return list(session.scalars(select(func.create_activity_partition(month.first_day))))

@@ -5,7 +5,9 @@ A type that is not known here is an error, so that no new type goes unproven.
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Callable, Mapping
+from datetime import timedelta
 from typing import Any
 
 from sqlalchemy import BigInteger, Uuid
@@ -14,7 +16,7 @@ from sqlalchemy.types import TypeEngine
 
 from dataarch.clock import utcnow
 from dataarch.models.base import new_id
-from dataarch.models.types import Choice, CurrencyCode, Email, Json, Money, Slug, Text, UtcDateTime
+from dataarch.models.types import Choice, CurrencyCode, Email, Json, Money, Sha256, Slug, Text, UtcDateTime
 
 __all__ = ["Pool", "pool", "usual"]
 
@@ -34,6 +36,16 @@ def _email(_kind: Email, number: int) -> Pool:
     return (f"user-{number}@example.com", "no address", f"{'x' * 65}@example.com", f"x@{'x.' * 126}com")
 
 
+def _sha256(_kind: Sha256, number: int) -> Pool:
+    digits = hashlib.sha256(str(number).encode()).hexdigest()
+    return (digits, "x", "a" * 63, "a" * 65, "A" * 64, f"{digits}\n")
+
+
+def _instant(_kind: UtcDateTime, _number: int) -> Pool:
+    # the plain one is to come: a column for what has been has a default
+    return (utcnow() + timedelta(days=1), utcnow() - timedelta(days=1))
+
+
 def _choice(kind: Choice, _number: int) -> Pool:
     return (*kind.words, "no such word")
 
@@ -48,9 +60,10 @@ MAKERS: Mapping[type[TypeEngine[Any]], Callable[[Any, int], Pool]] = {
     Email: _email,
     Choice: _choice,
     Money: _money,
+    Sha256: _sha256,
     CurrencyCode: lambda _kind, _number: ("EUR", "eur", "EURO"),
     BigInteger: lambda _kind, _number: (1, 0, -1, 2),
-    UtcDateTime: lambda _kind, _number: (utcnow(),),
+    UtcDateTime: _instant,
     Json: lambda _kind, _number: ({},),
     Uuid: lambda _kind, _number: (new_id(),),
 }

@@ -14,6 +14,7 @@ from itertools import chain
 from sqlalchemy import ForeignKeyConstraint, PrimaryKeyConstraint, UniqueConstraint
 from sqlalchemy.sql.schema import Table
 
+from dataarch.models.partitioning import partitioning_of
 from dataarch.proof.judge import Row, checks
 from dataarch.proof.world import Placed, World, foreign_keys
 
@@ -78,7 +79,8 @@ def _clear_computed(table: Table, column: str) -> Iterator[str]:
 
 def _clear_routing(table: Table, column: str) -> Iterator[str]:
     """Make a partition for a row without a month; elsewhere it has none to go to, which refuses it first."""
-    if table.dialect_options["postgresql"]["partition_by"] == f"RANGE ({column})":
+    partitioning = partitioning_of(table)
+    if partitioning is not None and partitioning.column == column:
         yield f"CREATE TABLE public.{table.name}_rest_any PARTITION OF public.{table.name} DEFAULT"
 
 

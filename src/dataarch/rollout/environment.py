@@ -10,7 +10,7 @@ from __future__ import annotations
 import logging.config
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 
 from alembic import context
@@ -21,7 +21,7 @@ from dataarch.database.engine import owner_engine
 from dataarch.database.settings import Settings
 from dataarch.errors import DataArchError, LockTimeout
 from dataarch.models import Base
-from dataarch.partitions.catalog import partition_names
+from dataarch.rollout.autogenerate import configure_arguments
 
 __all__ = ["run"]
 
@@ -100,15 +100,14 @@ def _migrate(connection: Connection) -> None:
     with _alone(connection):
         for statement in SESSION:
             connection.execute(text(statement))
-        partitions = partition_names(connection)
         # Alembic leaves a transaction that it finds open to its opener: there must be none when it looks
         connection.commit()
         context.configure(
             connection=connection,
             target_metadata=Base.metadata,
-            include_name=_without(partitions),
             transaction_per_migration=True,
             compare_type=True,
+            **configure_arguments(connection),
         )
         with context.begin_transaction():
             context.run_migrations()
@@ -133,12 +132,3 @@ def _alone(connection: Connection) -> Iterator[None]:
         connection.rollback()
         connection.execute(text(f"SELECT pg_advisory_unlock({UPGRADE_LOCK})"))
         connection.commit()
-
-
-def _without(partitions: frozenset[str]) -> Callable[[str | None, str, object], bool]:
-    """Return Alembic's filter that leaves partitions alone: they come and go without a revision."""
-
-    def include(name: str | None, kind: str, parents: object) -> bool:  # noqa: ARG001  # Alembic's signature
-        return not (kind == "table" and name in partitions)
-
-    return include

@@ -1,0 +1,176 @@
+"""Many rows of a tenant that are added, or brought up to date where they are there; each is told what became of it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import replace
+from typing import Any
+
+from sqlalchemy import Column, inspect
+from sqlalchemy.orm import Session
+
+from dataarch.database.commit_hooks import MOST_ROWS
+from dataarch.database.row_keys import row_key
+from dataarch.database.unit_of_work import tenant_session
+from dataarch.errors import DataArchError
+from dataarch.models import Base
+from dataarch.repositories.bulk.encoding import Encoder
+from dataarch.repositories.bulk.outcome import BulkResult, Refused
+from dataarch.repositories.bulk.portion import Portion
+from dataarch.repositories.bulk.portions import Batch, Given, batches, portions
+from dataarch.repositories.bulk.stage import framed
+from dataarch.repositories.bulk.target import key_of, table_written
+from dataarch.repositories.bulk.wire import Wire
+
+__all__ = ["BATCH", "NO_TENANT", "insert_many", "upsert_many"]
+
+BATCH = 100_000
+"""Rows that are written together."""
+
+NO_TENANT = "Rows of a tenant were to be written in a session of no tenant."
+
+PIECE = 5_000
+"""Rows that are encoded while the server digests the ones before."""
+
+
+def upsert_many(
+    session: Session,
+    model: type[Base],
+    rows: Iterable[Any],
+    *,
+    key: str | Sequence[str],
+    batch: int = BATCH,
+) -> BulkResult:
+    """Add rows of a tenant, and bring those up to date that are there.
+
+    Args:
+        session: a unit of work of the tenant.
+        model: what the rows are.
+        rows: mappings by the names of attributes or of columns, or instances of the model. What a row does not give,
+            stays as it is, or is the default in a new row. Of rows with the same key, the later one counts.
+        key: the attributes, beside the tenant, that say which row is meant; a unique constraint must have just these.
+        batch: rows that are written together; with more, each batch is one step.
+
+    Returns:
+        What became of each row; one that is refused costs the others nothing.
+
+    Raises:
+        InvalidValue: no constraint has this key, or the model is none of a tenant's.
+        TenantNotSet: the session is no tenant's.
+        Retryable: others held locks for too long.
+
+    Nothing is committed; where it raises, also from within ``rows``, nothing of it is written and the transaction goes
+    on. A row's id and ``created_at`` never change, and its ``updated_at`` does only where something else does. Rows of
+    a batch are locked in the order of their keys, so that batches of the same rows wait for each other and never in a
+    circle. Safe to repeat.
+    """
+    return _write_many(session, model, rows, key_of(model, key), batch)
+
+
+def insert_many(session: Session, model: type[Base], rows: Iterable[Any], *, batch: int = BATCH) -> BulkResult:
+    """Add rows of a tenant; one whose id, or another unique value, is taken is refused.
+
+    Args:
+        session: a unit of work of the tenant.
+        model: what the rows are.
+        rows: as for :func:`upsert_many`. Of rows that want the same value, the earlier one has it.
+        batch: rows that are written together.
+
+    Returns:
+        What became of each row.
+
+    Raises:
+        InvalidValue: the model is none of a tenant's.
+        TenantNotSet: the session is no tenant's.
+        Retryable: others held locks for too long.
+
+    Nothing is committed; where it raises, nothing of it is written and the transaction goes on.
+    """
+    return _write_many(session, model, rows, (), batch)
+
+
+def _write_many(
+    session: Session, model: type[Base], rows: Iterable[Any], key: tuple[Column[Any], ...], batch: int
+) -> BulkResult:
+    table = table_written(model)
+    writer = _Writer(session, model, key)
+    session.flush()
+    result = BulkResult(read=0)
+    with session.connection().begin_nested():
+        for some in batches(rows, batch):
+            result += writer.write(some)
+    if result.inserted or result.updated:
+        writer.note(table)
+    return result
+
+
+class _Writer:
+    """Writes the batches of one call."""
+
+    def __init__(self, session: Session, model: type[Base], key: tuple[Column[Any], ...]) -> None:
+        self._session, self._model, self._key = tenant_session(session, NO_TENANT), model, key
+        self._tenant_id = self._session.tenant_id
+        self._identities: list[tuple[Any, ...]] | None = []
+
+    def write(self, batch: Batch) -> BulkResult:
+        """Write one batch."""
+        parts, refused = portions(batch, self._model, self._key)
+        result = BulkResult(read=len(refused), refused=tuple(refused))
+        for part in parts:
+            result += self._write(batch, part)
+        in_order = tuple(sorted(result.refused, key=lambda one: one.position))
+        return replace(result, refused=in_order)
+
+    def note(self, table: Any) -> None:
+        """Tell the cache, and the objects of the session, which rows were written."""
+        known = self._identities
+        for identity in known if known is not None else [None]:
+            self._session.unit.changed(table, identity)
+        wanted = None if known is None else {row_key(table, identity) for identity in known}
+        for entity in list[Any](self._session.identity_map.values()):
+            meant = isinstance(entity, self._model)
+            if meant and (wanted is None or row_key(table, _identity(table, entity)) in wanted):
+                self._session.expire(entity)
+
+    def _write(self, batch: Batch, part: Given) -> BulkResult:
+        connection = self._session.connection()
+        portion = Portion(connection, part.target, self._tenant_id)
+        portion.open()
+        refused: dict[int, DataArchError] = {}
+        Wire(self._session).copy(portion.statements.copy, framed(self._encoded(part, refused)))
+        written = portion.write()
+        if written.inserted or written.updated:
+            self._remember(portion, written.inserted + written.updated)
+        portion.close()
+        refused |= written.refused
+        places = part.positions or range(len(part.rows))
+        told = (Refused(batch.start + places[at], batch.rows[places[at]], error) for at, error in refused.items())
+        return BulkResult(
+            read=len(part.rows),
+            inserted=written.inserted,
+            updated=written.updated,
+            unchanged=written.unchanged,
+            duplicate=written.outdone,
+            refused=tuple(told),
+        )
+
+    def _encoded(self, part: Given, refused: dict[int, DataArchError]) -> Iterator[bytes]:
+        names = [column.name for column in part.target.travelling]
+        encoder = Encoder(part.target.table, names, tenant_id=self._tenant_id, numbered=True)
+        for start in range(0, len(part.rows), PIECE):
+            encoded = encoder.encode(part.rows[start : start + PIECE], start)
+            refused.update((one.position, one.error) for one in encoded.refused)
+            yield encoded.data
+
+    def _remember(self, portion: Portion, rows: int) -> None:
+        known = self._identities
+        if known is not None:
+            more = portion.identities() if len(known) + rows <= MOST_ROWS else None
+            self._identities = None if more is None else known + more
+
+
+def _identity(table: Any, entity: Base) -> list[Any]:
+    found = inspect(entity).identity or ()
+    return [
+        value for column, value in zip(table.primary_key.columns, found, strict=False) if column.name != "tenant_id"
+    ]

@@ -1,0 +1,41 @@
+"""Operations for Alembic's revisions: partitioned tables, their indexes, and the isolation of tenants.
+
+Importing this package registers them, so that revisions can write ``op.create_partitioned_table(…)``; the functions
+here do the same and are known to type checkers.
+"""
+
+from __future__ import annotations
+
+from dataarch.rollout.operations.create_partitioned_index import (
+    CreatePartitionedIndexOp,
+    DropPartitionedIndexOp,
+    create_partitioned_index,
+    drop_partitioned_index,
+)
+from dataarch.rollout.operations.create_partitioned_table import (
+    CreatePartitionedTableOp,
+    DropPartitionedTableOp,
+    create_partitioned_table,
+    drop_partitioned_table,
+)
+from dataarch.rollout.operations.enable_tenant_isolation import (
+    DisableTenantIsolationOp,
+    EnableTenantIsolationOp,
+    disable_tenant_isolation,
+    enable_tenant_isolation,
+)
+
+__all__ = [
+    "CreatePartitionedIndexOp",
+    "CreatePartitionedTableOp",
+    "DisableTenantIsolationOp",
+    "DropPartitionedIndexOp",
+    "DropPartitionedTableOp",
+    "EnableTenantIsolationOp",
+    "create_partitioned_index",
+    "create_partitioned_table",
+    "disable_tenant_isolation",
+    "drop_partitioned_index",
+    "drop_partitioned_table",
+    "enable_tenant_isolation",
+]
