@@ -1,0 +1,1 @@
+"""How records are read: each kind of source in a file of its own."""

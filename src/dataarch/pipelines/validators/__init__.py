@@ -1,0 +1,1 @@
+"""What a record must be: it is rejected, or has typed values afterwards."""
