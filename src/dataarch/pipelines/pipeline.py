@@ -114,7 +114,7 @@ class Pipeline:
     """A pipeline.
 
     Attributes:
-        name: what it is known by from run to run: letters of a-z, digits, and single ``-``, ``.`` or ``_`` between them.
+        name: what it is known by from run to run: a-z, 0-9, and single ``-``, ``.`` or ``_`` between them.
         extract: reads the records.
         steps: what every record goes through, in this order.
         load: writes them.
