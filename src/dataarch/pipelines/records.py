@@ -6,7 +6,7 @@ what is rejected is kept as it was extracted.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from enum import StrEnum
 from hashlib import sha256
@@ -14,7 +14,7 @@ from typing import Any, NamedTuple
 
 from dataarch.errors import DataArchError, InvalidValue
 
-__all__ = ["Batch", "Position", "Reject", "Row", "Source", "Stage", "each", "rejected", "without"]
+__all__ = ["Batch", "Position", "Reject", "Row", "Source", "Stage", "accounted", "each", "rejected", "without"]
 
 Row = Mapping[str, Any]
 
@@ -88,7 +88,7 @@ class Batch:
     Attributes:
         source: where they come from.
         before: how far the source was read when they were not.
-        after: how far it is read with them. ``after.records - before.records == len(rows) + len(rejects)``, always.
+        after: how far it is read with them.
         rows: the records that are still on their way.
         numbers: which record of the source each of them is, from 1.
         originals: each as it was extracted.
@@ -103,13 +103,27 @@ class Batch:
     originals: list[Row]
     rejects: list[Reject] = field(default_factory=list)
 
-    def __post_init__(self) -> None:
-        told = len(self.rows) + len(self.rejects)
-        if self.after.records - self.before.records != told or not len(self.rows) == len(self.numbers):
-            raise InvalidValue(
-                f"Records of {self.source.name} are unaccounted for: {self.after.records - self.before.records} were"
-                f" read, {len(self.rows)} go on and {len(self.rejects)} are rejected."
-            )
+    def part(self, places: Sequence[int]) -> Batch:
+        """Return some of the records that are still on their way, without rejects."""
+        return replace(
+            self,
+            rows=[self.rows[at] for at in places],
+            numbers=[self.numbers[at] for at in places],
+            originals=[self.originals[at] for at in places],
+            rejects=[],
+        )
+
+
+def accounted(batch: Batch) -> Batch:
+    """Return a batch of all records that were read; raises :class:`InvalidValue` where one is missing or too much."""
+    read, told = batch.after.records - batch.before.records, len(batch.rows) + len(batch.rejects)
+    if read != told or not len(batch.rows) == len(batch.numbers) == len(batch.originals):
+        raise InvalidValue(
+            f"Records of {batch.source.name} are unaccounted for: {read} were read, {len(batch.rows)} go on and"
+            f" {len(batch.rejects)} are rejected.",
+            hint="A step gives a record for each that it takes, or rejects it.",
+        )
+    return batch
 
 
 def each(batch: Batch, stage: Stage, step: Callable[[Row], Row]) -> Batch:
