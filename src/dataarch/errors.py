@@ -47,8 +47,8 @@ __all__ = [
     "InvalidPartitioning", "InvalidPeriod", "InvalidSlug", "InvalidText", "InvalidUrl", "InvalidValue",
     "LedgerBroken", "LockTimeout", "MissingValue", "NaiveDatetime", "NoConnectionFree", "PartitionMissing",
     "PartitionRefused", "PipelineBusy", "PlanNotRun", "PrivilegeMissing", "ReadOnlyUnit", "ReservationEnded",
-    "ReservationExpired", "Retryable", "RoleBypassesRowSecurity", "SchemaNotMigrated", "SerializationFailure", "ServerError",
-    "ServerTooOld", "ServerUnreachable", "SlugTaken", "StaleRow", "StatementLost", "StatementTimeout",
+    "ReservationExpired", "Retryable", "RoleBypassesRowSecurity", "SchemaNotMigrated", "SerializationFailure",
+    "ServerError", "ServerTooOld", "ServerUnreachable", "SlugTaken", "StaleRow", "StatementLost", "StatementTimeout",
     "StockOverflow", "TenancyError", "TenantMismatch", "TenantNotSet", "TenantSwitchRefused", "UnknownProduct",
     "UnknownReference", "UnknownReservation", "UnknownTenant", "UnknownUser",
 ]

@@ -135,7 +135,7 @@ def guarded(db: Database, tenant_id: UUID, pipeline: str) -> Iterator[None]:
     The lock lies in a transaction of its own: it goes with the process, however that ends. Should its connection be
     lost, the position of the source still tells two runs apart: the one that comes second is refused.
     """
-    with db.session() as session:
+    with db.tenant(tenant_id) as session:
         session.execute(text(REST_WITHOUT_END))
         if not session.scalar(LOCK, {"tenant": str(tenant_id), "pipeline": pipeline}):
             raise busy(pipeline, tenant_id)
@@ -206,11 +206,11 @@ class Books:
         """Write down which rows came of which records; ``numbers`` are those of the rows that were given."""
         if not len(written.ids):
             return
-        digits = written.ids.digits
+        ids = written.ids.texts
         batch = ready.batch
         first = batch.before.records + 1
         places = (numbers[place] - first for place in written.ids.places)
-        pairs = ",".join([f'"{one}":{place}' for one, place in zip(digits, places, strict=True)])
+        pairs = ",".join([f'"{one}":{place}' for one, place in zip(ids, places, strict=True)])
         self._do(
             LINEAGE,
             source=batch.source.name,
@@ -219,8 +219,8 @@ class Books:
             bytes=batch.after.bytes - batch.before.bytes,
             table=written.table,
             rows=f"{{{pairs}}}",
-            least=UUID(min(digits)),
-            greatest=UUID(max(digits)),
+            least=UUID(min(ids)),
+            greatest=UUID(max(ids)),
             extracted_at=ready.extracted_at,
             transformed_at=ready.transformed_at,
         )

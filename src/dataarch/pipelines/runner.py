@@ -132,24 +132,22 @@ class Runner:
         found = self._in(self.tenant_id, lambda books: books.how_far(source.name))
         position = self.pipeline.extract.resume(source, found.position)
         begun_by = found.begun_by
-        if begun_by is None or position.records < found.position.records or self._again(source, position):
+        before = self.outcome.counts
+        if begun_by is None or position.records < found.position.records:
             position, begun_by = Position(), self.this.id
-            self._in(self.tenant_id, lambda books: books.move(source.name, position, self.this.id))
-        ahead = read_ahead(self.pipeline, source, position, self.batch)
-        before = self.outcome.counts.read
         if self.pipeline.load.whole:
-            self._load_whole(source, ahead)
+            if begun_by == self.this.id or self._has_more(source, position):
+                self._load_whole(source, read_ahead(self.pipeline, source, Position(), self.batch))
         else:
-            for ready in self._good(source, ahead):
+            if begun_by == self.this.id:
+                # before other tenants write down how far they are
+                self._in(self.tenant_id, lambda books: books.move(source.name, position, begun_by))
+            for ready in self._good(source, read_ahead(self.pipeline, source, position, self.batch)):
                 self._load(ready, begun_by)
-        self.outcome.sources += self.outcome.counts.read > before
+        self.outcome.sources += self.outcome.counts != before
 
-    def _again(self, source: Source, position: Position) -> bool:
-        """Return whether a source that is only loaded as a whole has something new."""
-        if not self.pipeline.load.whole or not position.records:
-            return False
-        batches = self.pipeline.extract.read(source, position, 1)
-        first = next(batches, None)
+    def _has_more(self, source: Source, position: Position) -> bool:
+        first = next(self.pipeline.extract.read(source, position, 1), None)
         return first is not None and first.after.records > position.records
 
     def _good(self, source: Source, ahead: Iterator[Ready | FeedError]) -> Iterator[Ready]:

@@ -110,10 +110,11 @@ class WrittenIds:
         return [UUID(bytes=bytes(self._ids[at : at + 16])) for at in range(0, len(self._ids), 16)]
 
     @property
-    def digits(self) -> Sequence[str]:
-        """The same as 32 hexadecimal digits each."""
+    def texts(self) -> Sequence[str]:
+        """The same as text."""
         digits = self._ids.hex()
-        return [digits[at : at + 32] for at in range(0, len(digits), 32)]
+        ids = (digits[at : at + 32] for at in range(0, len(digits), 32))
+        return [f"{one[:8]}-{one[8:12]}-{one[12:16]}-{one[16:20]}-{one[20:]}" for one in ids]
 
     def add(self, ids: bytes, numbers: bytes, start: int, places: Sequence[int]) -> None:
         """Take ids of 16 bytes each, and what :attr:`places` to look up from ``start``, 4 bytes each, big end first."""
