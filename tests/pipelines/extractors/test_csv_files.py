@@ -147,7 +147,7 @@ def test_a_rejected_text_is_a_record_again_when_it_is_mended(tmp_path: Path) -> 
 # ── where reading stops ───────────────────────────────────────────────────────────────────────────────────────────
 
 
-@pytest.mark.parametrize("last", ["X", "X,Cu", "X,Cup", '"X', 'X,"a\nb', 'X,"a\n'])
+@pytest.mark.parametrize("last", ["X", "X,Cu", "X,Cup", '"X', 'X,"Cup\nC2,Cup\nC3,Cu', 'X,"a\nb', 'X,"a\n'])
 def test_a_last_line_without_its_end_is_not_read_and_all_before_is(tmp_path: Path, last: str) -> None:
     start = b"Code,Title\nT1,Tea pot\nC1,Cup\n"
     batches, error = until_refused(READ, written(tmp_path, start + last.encode()))

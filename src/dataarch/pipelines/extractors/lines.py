@@ -32,13 +32,18 @@ class Mark:
         self._sum.update(raw)
         self.bytes += len(raw)
 
+    @property
+    def checksum(self) -> str:
+        """SHA-256 of the bytes so far, in hexadecimal."""
+        return self._sum.hexdigest()
+
     def position(self, state: dict[str, object], *, end: bool) -> Position:
         """Return it as a position."""
         return Position(
             records=self.records,
             bytes=self.bytes,
-            checksum=self._sum.hexdigest(),
-            state={**state, "line": self.line},
+            checksum=self.checksum,
+            state=state,
             end=end,
         )
 
@@ -51,7 +56,7 @@ class Mark:
             self.take(raw)
         self.records = position.records
         self.line = position.state.get("line", 0)
-        return self._sum.hexdigest() == position.checksum
+        return self.checksum == position.checksum
 
 
 def begins_with(stream: Stream, position: Position) -> bool:

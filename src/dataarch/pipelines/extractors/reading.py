@@ -11,7 +11,18 @@ from dataarch.pipelines.extractors.lines import LONGEST_LINE, Lines, LongLine, M
 from dataarch.pipelines.extractors.opening import Unreadable, opened
 from dataarch.pipelines.records import Batch, Position, Reject, Row, Source, Stage
 
-__all__ = ["BOM", "KEPT_OF_LONG_LINES", "LinesParser", "Parsed", "Wrong", "batches_of_lines", "resumed", "text_of"]
+__all__ = [
+    "BOM",
+    "KEPT_OF_LONG_LINES",
+    "LARGEST_BATCH",
+    "LinesParser",
+    "Parsed",
+    "Wrong",
+    "batches_of_lines",
+    "check_size",
+    "resumed",
+    "text_of",
+]
 
 BOM = b"\xef\xbb\xbf"
 LARGEST_BATCH = 8_000_000
@@ -94,16 +105,20 @@ def resumed(source: Source, position: Position) -> Position:
 
 def batches_of_lines(source: Source, position: Position, size: int, parser: LinesParser) -> Iterator[Batch]:
     """Read a file from a position; see :meth:`dataarch.pipelines.pipeline.Extractor.read`."""
-    if size < 1:
-        raise InvalidValue(f"A batch of {size} records holds none.", hint="Give a size of 1 or more.", value=size)
+    check_size(size)
     reading = _Reading(source, position, size, parser)
     try:
         yield from reading.batches()
     except Unreadable as broken:
-        yield from reading.settled()
         if reading.held:
             yield reading.batch(end=False)
         raise broken.told(source, reading.mark.line + 1) from broken
+
+
+def check_size(size: int) -> None:
+    """Check that a batch of this size holds something."""
+    if size < 1:
+        raise InvalidValue(f"A batch of {size} records holds none.", hint="Give a size of 1 or more.", value=size)
 
 
 def text_of(raw: bytes, encoding: str) -> str:
@@ -130,7 +145,7 @@ class _Reading:
         self._rejects: list[Reject] = []
 
     def batch(self, *, end: bool) -> Batch:
-        after = self.mark.position(self.parser.state(), end=end)
+        after = self.mark.position({**self.parser.state(), "line": self.mark.line}, end=end)
         batch = Batch(self.source, self.before, after, self._rows, self._numbers, self._rows, self._rejects)
         self.before = after
         self._begin()
@@ -151,7 +166,7 @@ class _Reading:
                     self._skipped(piece, lines.skip(piece, self.mark))
                 else:
                     yield from self._parsed(piece, room=LONGEST_LINE)
-            yield from self.settled()
+            yield from self._settled()
             if self._carried:
                 raise Unreadable(
                     "ends before a quote is closed that a record opens",
@@ -160,7 +175,7 @@ class _Reading:
             self.parser.check_end()
             yield self.batch(end=True)
 
-    def settled(self) -> Iterator[Batch]:
+    def _settled(self) -> Iterator[Batch]:
         """Take the lines behind an open quote, if each of them is a whole record: then it was a stray one."""
         lines, self._carried = self._carried, []
         if len(lines) > 1:
