@@ -168,6 +168,13 @@ def test_the_line_of_an_error_counts_what_was_read_before(tmp_path: Path) -> Non
     assert reason == "Line 4 has 1 fields, and the header has 2."
 
 
+def test_a_mark_of_utf_8_is_left_out_at_the_beginning_and_nowhere_else(tmp_path: Path) -> None:
+    source = written(tmp_path, "\ufeffCode\nA\n\ufeffB\n".encode())
+    batches = all_of(READ, source, 1)
+    assert rows_of(batches) == [{"Code": "A"}, {"Code": "\ufeffB"}]
+    assert rows_of(all_of(READ, source, 1, batches[0].after)) == [{"Code": "\ufeffB"}]
+
+
 def test_other_columns_are_noticed_where_reading_goes_on(tmp_path: Path) -> None:
     source = written(tmp_path, HEADER + lines_of(1, 2))
     first = next(iter(READ.read(source, Position(), 1)))
