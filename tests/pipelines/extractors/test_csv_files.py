@@ -137,14 +137,14 @@ def test_an_open_quote_stops_the_file_where_what_follows_is_no_row_of_records(tm
 
 
 def test_an_open_quote_ends_somewhere_where_python_knows_no_limit(tmp_path: Path) -> None:
-    lines = [b"Code,Title\n", b'X,"a\n', *[b"T1,Tea pot\n"] * 100_000, b'Y,"b\n', b"T1,Tea pot\n"]
+    lines = [b"Code,Title\n", b'X,"a\n', *[b"T1,Tea pot\n"] * 93_000, b'Y,"b\n', b'"Z"z,c\n' * 2, b"T1,Tea pot\n"]
     before = csv.field_size_limit(10**9)
     try:
         batches = all_of(READ, written(tmp_path, b"".join(lines)), size=1_000_000)
     finally:
         csv.field_size_limit(before)
-    assert len(rows_of(batches)) == 100_001
-    assert [number for number, _, _ in rejects_of(batches)] == [1, 100_002]
+    assert len(rows_of(batches)) == 93_001
+    assert [number for number, _, _ in rejects_of(batches)] == [1, *range(93_002, 93_005)]
 
 
 def test_nul_bytes_are_left_to_validation(tmp_path: Path) -> None:

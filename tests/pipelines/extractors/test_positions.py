@@ -10,7 +10,7 @@ from hashlib import sha256
 from pathlib import Path
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from dataarch.errors import FeedError, InvalidValue
@@ -51,7 +51,6 @@ TABLES = st.integers(1, 3).flatmap(
 )
 
 
-@settings(max_examples=60, deadline=None)
 @given(
     table=TABLES,
     size=st.integers(1, 5),
@@ -86,7 +85,6 @@ def test_records_come_once_with_the_same_numbers_wherever_reading_stops_and_goes
     assert place.bytes == len(content)
 
 
-@settings(max_examples=60, deadline=None)
 @given(content=st.lists(st.sampled_from([b"a", b"b", b",", b'"', b"\n", b"\r", b"\xe9", b"\0"]), max_size=40))
 def test_whatever_the_bytes_every_record_is_accounted_for_and_nothing_crashes(content: list[bytes]) -> None:
     raw = b"x,y\n" + b"".join(content)
