@@ -42,7 +42,7 @@ LOCK = text(
 ABANDON = text(
     """
     UPDATE pipeline_runs SET state = 'failed', finished_at = clock_timestamp(), error = 'It was killed.'
-    WHERE tenant_id = :tenant AND pipeline = :pipeline AND state = 'running'
+    WHERE tenant_id = :tenant AND pipeline = :pipeline AND state = 'running' RETURNING id
     """
 )
 
@@ -163,10 +163,11 @@ class Books:
         """The parameters that every statement has: the tenant and the run."""
         return {"tenant": self.session.tenant_id, "run": self.run.id}
 
-    def begin(self) -> None:
-        """Write down that the run has begun, and that earlier ones which never ended were killed."""
-        self._do(ABANDON, pipeline=self.run.pipeline)
+    def begin(self) -> list[UUID]:
+        """Write down that the run has begun, and that earlier ones which never ended were killed; return these."""
+        killed = [UUID(str(one)) for one in self._do(ABANDON, pipeline=self.run.pipeline).scalars()]
         self.count(Counts())
+        return killed
 
     def count(self, counts: Counts) -> None:
         """Add what became of some records."""
