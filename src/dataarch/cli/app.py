@@ -7,7 +7,7 @@ import sys
 import typer
 from sqlalchemy.exc import DBAPIError, SQLAlchemyError
 
-from dataarch.cli import cache, demo, explain, partitions, schema, server
+from dataarch.cli import cache, demo, explain, partitions, schedule, schema, server
 from dataarch.cli.terminal import harden_streams, say_error
 from dataarch.errors import DataArchError
 
@@ -25,6 +25,7 @@ app = typer.Typer(
 app.add_typer(server.app, name="server")
 app.add_typer(partitions.app, name="partitions")
 app.add_typer(cache.app, name="cache")
+app.add_typer(schedule.app, name="schedule")
 app.command()(schema.upgrade)
 app.command()(schema.downgrade)
 app.command()(explain.explain)

@@ -27,7 +27,10 @@ from dataarch.pipelines.pipeline import Written
 from dataarch.pipelines.reading import Ready
 from dataarch.pipelines.records import Position, Reject
 
-__all__ = ["Books", "HowFar", "Run", "guarded"]
+__all__ = ["KILLED", "Books", "HowFar", "Run", "guarded"]
+
+KILLED = "It was killed."
+"""What is stored as the error of a run that never ended."""
 
 LONGEST_REASON = 2_000
 LONGEST_FIELD = 200
@@ -41,7 +44,7 @@ LOCK = text(
 
 ABANDON = text(
     """
-    UPDATE pipeline_runs SET state = 'failed', finished_at = clock_timestamp(), error = 'It was killed.'
+    UPDATE pipeline_runs SET state = 'failed', finished_at = clock_timestamp(), error = :killed
     WHERE tenant_id = :tenant AND pipeline = :pipeline AND state = 'running' RETURNING id
     """
 )
@@ -165,7 +168,7 @@ class Books:
 
     def begin(self) -> list[UUID]:
         """Write down that the run has begun, and that earlier ones which never ended were killed; return these."""
-        killed = [UUID(str(one)) for one in self._do(ABANDON, pipeline=self.run.pipeline).scalars()]
+        killed = [UUID(str(one)) for one in self._do(ABANDON, pipeline=self.run.pipeline, killed=KILLED).scalars()]
         self.count(Counts())
         return killed
 

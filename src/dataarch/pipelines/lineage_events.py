@@ -10,11 +10,10 @@ from importlib.metadata import version
 from typing import Any
 from uuid import UUID
 
-from sqlalchemy.exc import DBAPIError
-
 from dataarch.clock import utcnow
-from dataarch.errors import DataArchError
+from dataarch.pipelines.books import KILLED
 from dataarch.pipelines.datasets import input_name, output_name
+from dataarch.pipelines.failure import said
 from dataarch.pipelines.lineage_client import part
 from dataarch.pipelines.observer import Begun
 from dataarch.pipelines.outcome import Outcome
@@ -22,7 +21,6 @@ from dataarch.pipelines.outcome import Outcome
 __all__ = ["Events"]
 
 PARENT = re.compile(r"(?P<namespace>.+)/(?P<name>[^/]+)/(?P<run>[0-9a-fA-F-]{36})")
-KILLED = "It was killed."
 LONGEST_MESSAGE = 2_000
 
 
@@ -136,12 +134,3 @@ def told(run: Begun, outcome: Outcome | None) -> dict[str, Any]:
             {"stage": str(stage), "field": field, "count": number} for (stage, field), number in sorted(rejects.items())
         ]
     return about
-
-
-def said(error: BaseException) -> str:
-    """Return an error in words, without the statement and the values that one of the database would have."""
-    if isinstance(error, DataArchError):
-        return error.message
-    if isinstance(error, DBAPIError):
-        return f"{type(error.orig).__name__}: {str(error.orig).partition(chr(10))[0]}"
-    return f"{type(error).__name__}: {error}" if str(error) else type(error).__name__
