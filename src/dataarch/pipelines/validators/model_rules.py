@@ -1,0 +1,170 @@
+"""Records against a model: what is valid is said once, by the columns of the model and their types."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from operator import itemgetter
+from typing import Any, Literal, NamedTuple
+
+from dataarch.errors import DataArchError, InvalidValue
+from dataarch.models.base import Base
+from dataarch.pipelines.pipeline import Step
+from dataarch.pipelines.records import Batch, Row, Stage, without
+from dataarch.pipelines.validators.column_values import ColumnValues, values_of
+from dataarch.repositories.bulk.fields import MISSING
+from dataarch.repositories.bulk.target import names_of
+
+__all__ = ["valid"]
+
+Names = tuple[Any, ...]
+"""The names of a record's fields, in its order; a source may give others than text."""
+
+
+def valid(model: type[Base], extra: Literal["reject", "ignore"] = "reject", given: Iterable[str] | None = None) -> Step:
+    """Return a step that gives the typed values of a model's columns, and rejects what they do not accept.
+
+    Args:
+        model: what the records are to be rows of. They name its attributes or its columns.
+        extra: what becomes of a field that the model does not have.
+        given: the fields that records have, where they are not whole rows, as for an upsert that brings a price up
+            to date; a mandatory column that is not among them is not asked for, and any other field is extra.
+
+    Returns:
+        The step. A value may be text, as CSV has it, or what JSON and Parquet give for it. None, and the empty text
+        where the column does not allow it, count as not given: the column is NULL where it may be, and left out where
+        it has a default. ``tenant_id`` is never asked for. A record is rejected once, for the first of its columns, in
+        the order of the model, that is wrong.
+
+    Raises:
+        InvalidValue: the model has no such field.
+        ConfigurationError: nobody knows how a column's type is read.
+    """
+    rules = _Rules(model, tuple(given) if given is not None else None, ignore=extra == "ignore")
+
+    def step(batch: Batch) -> Batch:
+        bad: dict[int, DataArchError] = {}
+        found = rules.read(batch.rows, bad)
+        rows = [row for at, row in enumerate(found) if at not in bad] if bad else found
+        return without(batch, rows, dict(sorted(bad.items())), Stage.VALIDATE)
+
+    return step
+
+
+class _Plan(NamedTuple):
+    """How records with the same fields are read.
+
+    Attributes:
+        fields: the names that count, in the order of the model's columns, each with how it is read.
+        first: the first mandatory column that is missing, and how many of the fields come before it.
+        also: what is wrong with the record beside its columns.
+    """
+
+    fields: list[tuple[str, ColumnValues]]
+    first: tuple[int, ColumnValues] | None
+    also: str
+
+
+class _Rules:
+    """What a model says of records."""
+
+    def __init__(self, model: type[Base], given: tuple[str, ...] | None, *, ignore: bool) -> None:
+        known = names_of(model)
+        table: Any = model.__table__
+        self.ignore = ignore
+        self.columns = {column.name: values_of(column) for column in table.columns if column.computed is None}
+        unknown = [name for name in given or () if name not in known]
+        if unknown:
+            raise InvalidValue(
+                f"{model.__name__} has no {', '.join(map(ascii, unknown))}.", hint=f"It has {', '.join(sorted(known))}."
+            )
+        wanted = {known[name].name for name in given} if given is not None else set(self.columns)
+        self.names: Mapping[Any, str] = {name: column.name for name, column in known.items() if column.name in wanted}
+        self.needed = {name for name in wanted if self.columns[name].needed}
+
+    def read(self, rows: Sequence[Row], bad: dict[int, DataArchError]) -> list[Row]:
+        """Return the typed rows; those that are noted as bad mean nothing."""
+        if not rows:
+            return []
+        names = tuple(rows[0])
+        if set(map(len, rows)) == {len(names)}:
+            try:
+                return self._alike(rows, names, bad)
+            except KeyError:
+                bad.clear()
+        return self._mixed(rows, bad)
+
+    def _mixed(self, rows: Sequence[Row], bad: dict[int, DataArchError]) -> list[Row]:
+        groups: dict[Names, list[int]] = {}
+        for at, row in enumerate(rows):
+            groups.setdefault(tuple(row), []).append(at)
+        found: list[Row] = [{}] * len(rows)
+        for names, places in groups.items():
+            wrong: dict[int, DataArchError] = {}
+            for at, row in zip(places, self._alike([rows[at] for at in places], names, wrong), strict=True):
+                found[at] = row
+            bad.update((places[at], error) for at, error in wrong.items())
+        return found
+
+    def _alike(self, rows: Sequence[Row], names: Names, bad: dict[int, DataArchError]) -> list[Row]:
+        """Read rows that all have these fields; raises KeyError where one has others."""
+        plan = self._plan(names)
+        columns: list[Sequence[Any]] = []
+        gaps = False
+        for at, (name, values) in enumerate(plan.fields):
+            if plan.first is not None and plan.first[0] == at:
+                _miss(plan.first[1], len(rows), bad)
+            found, without_it = values.read(list(map(itemgetter(name), rows)), bad, name)
+            columns.append(found)
+            gaps |= without_it
+        if plan.first is not None:
+            _miss(plan.first[1], len(rows), bad)
+        if plan.also:
+            for at in range(len(rows)):
+                bad.setdefault(at, InvalidValue(plan.also, hint=f"Known are {', '.join(sorted(self.names))}."))
+        return _rows([name for name, _ in plan.fields], columns, len(rows), gaps=gaps)
+
+    def _plan(self, names: Names) -> _Plan:
+        asked: dict[str, str] = {}
+        extra: list[Any] = []
+        twice: list[str] = []
+        for name in names:
+            column = self.names.get(name)
+            if column is None:
+                extra.append(name)
+            elif column in asked:
+                twice.append(column)
+            else:
+                asked[column] = name
+        fields = [(asked[column], values) for column, values in self.columns.items() if column in asked]
+        return _Plan(fields, self._first_missing(asked), self._wrong_beside(extra, twice))
+
+    def _first_missing(self, asked: Mapping[str, str]) -> tuple[int, ColumnValues] | None:
+        before = 0
+        for column, values in self.columns.items():
+            if column in asked:
+                before += 1
+            elif column in self.needed:
+                return before, values
+        return None
+
+    def _wrong_beside(self, extra: list[Any], twice: list[str]) -> str:
+        if twice:
+            return f"The record gives {', '.join(twice)} twice, by the name of the attribute and of the column."
+        if extra and not self.ignore:
+            return f"The record has what is no column here: {', '.join(sorted(map(ascii, extra)))}."
+        return ""
+
+
+def _miss(values: ColumnValues, rows: int, bad: dict[int, DataArchError]) -> None:
+    if len(bad) < rows:
+        for at in set(range(rows)) - bad.keys():
+            bad[at] = values.missing(values.column.name)
+
+
+def _rows(names: list[str], columns: list[Sequence[Any]], number: int, *, gaps: bool) -> list[Row]:
+    if not columns:
+        return [{} for _ in range(number)]
+    rows: list[Row] = [dict(zip(names, values, strict=True)) for values in zip(*columns, strict=True)]
+    if gaps:
+        return [{name: value for name, value in row.items() if value is not MISSING} for row in rows]
+    return rows
