@@ -184,6 +184,16 @@ def test_what_is_not_given_is_left_out_where_the_column_has_a_default() -> None:
     assert row == GAUGE
 
 
+def test_text_in_a_column_of_json_is_a_json_text_or_a_string_as_it_is_said() -> None:
+    rows: list[Any] = [{"user_id": ID, "preferences": value} for value in ("123", "tea", "", {"a": 1})]
+    texts = checked(rows, valid(UserSettings))
+    assert [row.get("preferences", "none") for row in texts.rows] == [123, "none", {"a": 1}]
+    assert [one.number for one in texts.rejects] == [2]
+    strings = checked([*rows, {**rows[0], "preferences": "\x00"}], valid(UserSettings, json="value"))
+    assert [row["preferences"] for row in strings.rows] == ["123", "tea", "", {"a": 1}]
+    assert [one.number for one in strings.rejects] == [5]
+
+
 def test_a_mandatory_column_that_is_missing_is_named_and_the_tenant_never_is() -> None:
     (reject,) = checked([{"slug": "tea-pot", "price": "1", "currency": "GBP"}], valid(Product)).rejects
     assert (reject.field, reject.reason) == ("name", "The row has no name, and products must have one.")
@@ -269,7 +279,10 @@ class Odd:
     """A value that no type is made for."""
 
     def __bool__(self) -> bool:
-        return True
+        raise RuntimeError
+
+    def __eq__(self, other: object) -> bool:
+        raise RuntimeError
 
     def __hash__(self) -> int:
         raise TypeError

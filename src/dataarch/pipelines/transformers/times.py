@@ -44,7 +44,7 @@ def times(*fields: str, zone: tzinfo | str = UTC, fold: Literal[0, 1] | None = N
         made = dict(row)
         for field in fields:
             value = made.get(field)
-            if value is not None and value != "":
+            if value is not None and not (isinstance(value, str) and not value):
                 try:
                     made[field] = normalised_time(value, where, fold=fold)
                 except InvalidValue as error:

@@ -15,6 +15,7 @@ from datetime import UTC, datetime
 from decimal import Decimal
 from itertools import repeat
 from operator import attrgetter, is_
+from types import NoneType
 from typing import Any
 from uuid import UUID
 
@@ -52,6 +53,9 @@ LONGEST_WHOLE = 40
 
 UUID_BYTES = 16
 
+GAPS = {NoneType, str}
+"""Of what kinds a value is that counts as not given."""
+
 PART = 32
 """Values that take the slow way together."""
 
@@ -88,15 +92,14 @@ class ColumnValues:
             bad: why rows are rejected, by their places among them; the first reason counts. Their values mean nothing.
             name: what the field is called.
         """
-        # nothing that counts as not given is true
-        given = values if all(values) else [value for value in values if value or not self._is_gap(value)]
+        given = values if self._has_all(values) else [value for value in values if not self._is_gap(value)]
         gaps = len(given) < len(values)
         found = None if gaps and self.needed else self._quickly(given)
         if found is None:
             found = self._in_parts(values, bad, name)
         elif gaps:
             typed = iter(found)
-            found = [self._absent if not value and self._is_gap(value) else next(typed) for value in values]
+            found = [self._absent if self._is_gap(value) else next(typed) for value in values]
         return found, gaps and self._absent is MISSING
 
     def missing(self, name: str) -> MissingValue:
@@ -105,6 +108,12 @@ class ColumnValues:
         return MissingValue(
             f"The row has no {name}, and {table} must have one.", hint="Give it a value.", column=name, table=table
         )
+
+    def _has_all(self, values: Sequence[Any]) -> bool:
+        """Return whether no value counts as not given, where that is quick to see."""
+        kinds = set(map(type, values))
+        # of other kinds nothing is asked, not even whether they are true: some raise
+        return kinds.isdisjoint(GAPS) or (kinds == {str} and all(values))
 
     def _is_gap(self, value: Any) -> bool:
         return (value is None and not self._none_is_value) or (
@@ -122,7 +131,7 @@ class ColumnValues:
         typed: list[Any] = []
         for start in range(0, len(values), PART):
             part = values[start : start + PART]
-            found = None if any(map(self._is_gap, part)) else self._quickly(part)
+            found = self._quickly(part) if self._has_all(part) else None
             if found is None:
                 found = [self._slowly(at, value, bad, name) for at, value in enumerate(part, start)]
             typed += found
@@ -150,10 +159,16 @@ class ColumnValues:
         return self._absent
 
 
-def values_of(column: Column[Any]) -> ColumnValues:
-    """Return how the values of a column are read; raises :class:`ConfigurationError` where its type is not known."""
+def values_of(column: Column[Any], *, json_texts: bool = True) -> ColumnValues:
+    """Return how the values of a column are read; raises :class:`ConfigurationError` where its type is not known.
+
+    Args:
+        column: the column.
+        json_texts: whether text in a column of JSON is the text of a JSON value, and not a string of JSON.
+    """
     field = field_of(column)
-    one, many = _reading(field)
+    strings = isinstance(field, JsonField) and not json_texts
+    one, many = (field.bind, _strings(field)) if strings else _reading(field)
     defaulted = column.default is not None or column.server_default is not None or column is _numbered(column)
     needed = not (column.nullable or defaulted or column is tenant_column(column.table))
     return ColumnValues(
@@ -164,7 +179,7 @@ def values_of(column: Column[Any]) -> ColumnValues:
         # what is not given stays as it is, or is the default
         None if column.nullable and not field.none_is_value else MISSING,
         field.none_is_value,
-        isinstance(column.type, Text) and column.type.least == 0,
+        strings or (isinstance(column.type, Text) and column.type.least == 0),
     )
 
 
@@ -332,6 +347,10 @@ def _documents(field: Field) -> Reading:
         return found if field.plain(found) is not None else None
 
     return one, many
+
+
+def _strings(field: Field) -> Callable[[Sequence[Any]], Sequence[Any] | None]:
+    return lambda values: values if field.plain(values) is not None else None
 
 
 def _parsed(text: str) -> Any:

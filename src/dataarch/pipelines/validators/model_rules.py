@@ -20,7 +20,13 @@ Names = tuple[Any, ...]
 """The names of a record's fields, in its order; a source may give others than text."""
 
 
-def valid(model: type[Base], extra: Literal["reject", "ignore"] = "reject", given: Iterable[str] | None = None) -> Step:
+def valid(
+    model: type[Base],
+    extra: Literal["reject", "ignore"] = "reject",
+    given: Iterable[str] | None = None,
+    *,
+    json: Literal["text", "value"] = "text",
+) -> Step:
     """Return a step that gives the typed values of a model's columns, and rejects what they do not accept.
 
     Args:
@@ -28,6 +34,7 @@ def valid(model: type[Base], extra: Literal["reject", "ignore"] = "reject", give
         extra: what becomes of a field that the model does not have.
         given: the fields that records have, where they are not whole rows, as for an upsert that brings a price up
             to date; a mandatory column that is not among them is not asked for, and any other field is extra.
+        json: what text in a column of JSON is: the text of a JSON value, as in CSV, or a string of JSON, as in JSON.
 
     Returns:
         The step. A value may be text, as CSV has it, or what JSON and Parquet give for it. None, and the empty text
@@ -39,7 +46,12 @@ def valid(model: type[Base], extra: Literal["reject", "ignore"] = "reject", give
         InvalidValue: the model has no such field.
         ConfigurationError: nobody knows how a column's type is read.
     """
-    rules = _Rules(model, tuple(given) if given is not None else None, ignore=extra == "ignore")
+    columns = {
+        column.name: values_of(column, json_texts=json == "text")
+        for column in model.__table__.columns
+        if column.computed is None
+    }
+    rules = _Rules(model, columns, tuple(given) if given is not None else None, ignore=extra == "ignore")
 
     def step(batch: Batch) -> Batch:
         bad: dict[int, DataArchError] = {}
@@ -67,11 +79,11 @@ class _Plan(NamedTuple):
 class _Rules:
     """What a model says of records."""
 
-    def __init__(self, model: type[Base], given: tuple[str, ...] | None, *, ignore: bool) -> None:
+    def __init__(
+        self, model: type[Base], columns: dict[str, ColumnValues], given: tuple[str, ...] | None, *, ignore: bool
+    ) -> None:
         known = names_of(model)
-        table: Any = model.__table__
-        self.ignore = ignore
-        self.columns = {column.name: values_of(column) for column in table.columns if column.computed is None}
+        self.columns, self.ignore = columns, ignore
         unknown = [name for name in given or () if name not in known]
         if unknown:
             raise InvalidValue(
