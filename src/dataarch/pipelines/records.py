@@ -115,8 +115,9 @@ class Batch:
 def each(batch: Batch, stage: Stage, step: Callable[[Row], Row]) -> Batch:
     """Return a batch with what a function makes of each record.
 
-    A record for which it raises :class:`InvalidValue` is rejected, with the error's ``column`` as the field; whatever
-    else it raises is a mistake in the function, and stops the run.
+    A record for which it raises :class:`InvalidValue` is rejected, with the error's ``column`` as the field, and so is
+    one that does not have the field it looks up; whatever else it raises is a mistake in the function, and stops the
+    run.
     """
     rows: list[Row] = []
     wrong: dict[int, InvalidValue] = {}
@@ -125,7 +126,17 @@ def each(batch: Batch, stage: Stage, step: Callable[[Row], Row]) -> Batch:
             rows.append(step(row))
         except InvalidValue as error:
             wrong[at] = error
+        except KeyError as error:
+            wrong[at] = _lacking(row, error)
     return without(batch, rows, wrong, stage)
+
+
+def _lacking(row: Row, error: KeyError) -> InvalidValue:
+    """Return that a record lacks the field that was looked up; raises the error again where that is not why."""
+    name = error.args[0] if error.args else None
+    if not isinstance(name, str) or name in row:
+        raise error
+    return InvalidValue(f"The record has no {name}.", hint="Give it a value.", column=name)
 
 
 def without(batch: Batch, rows: list[Row], wrong: Mapping[int, DataArchError], stage: Stage) -> Batch:

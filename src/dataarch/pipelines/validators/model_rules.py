@@ -46,10 +46,9 @@ def valid(
         InvalidValue: the model has no such field.
         ConfigurationError: nobody knows how a column's type is read.
     """
+    table: Any = model.__table__
     columns = {
-        column.name: values_of(column, json_texts=json == "text")
-        for column in model.__table__.columns
-        if column.computed is None
+        column.name: values_of(column, json_texts=json == "text") for column in table.columns if column.computed is None
     }
     rules = _Rules(model, columns, tuple(given) if given is not None else None, ignore=extra == "ignore")
 
