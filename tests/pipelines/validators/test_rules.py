@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+from datetime import UTC, datetime
+from decimal import Decimal
 from typing import Any
+from uuid import UUID
 
 import pytest
 
@@ -37,6 +40,21 @@ def test_a_rule_over_several_fields_names_the_one_it_is_about() -> None:
         (3, "begin", "The record has no begin."),
     ]
     assert batch.numbers == [1, 4, 5]
+
+
+@pytest.mark.parametrize(
+    ("value", "shown"),
+    [
+        (Decimal("-9.950"), "-9.950"),
+        (datetime(2025, 1, 15, tzinfo=UTC), "2025-01-15 00:00:00+00:00"),
+        (UUID(int=7), str(UUID(int=7))),
+        ("a\nb", r"'a\nb'"),
+        (["x" * 100], f"['{'x' * 77}…"),
+    ],
+)
+def test_a_reason_shows_the_value_on_one_line_and_not_at_length(value: object, shown: str) -> None:
+    batch = checked([{"field": value}], rule("field", lambda row: False, "nothing is right"))
+    assert told(batch) == [(1, "field", f"Nothing is right: field is {shown}.")]
 
 
 def test_a_rule_that_cannot_be_asked_of_a_value_rejects_it() -> None:

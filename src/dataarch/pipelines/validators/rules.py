@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from datetime import date
+from decimal import Decimal
+from uuid import UUID
 
 from dataarch.errors import InvalidValue, shown
 from dataarch.pipelines.pipeline import Step
@@ -32,16 +35,21 @@ def rule(field: str, holds: Callable[[Row], object], said: str) -> Step:
             kept = holds(row)
         except TypeError as error:
             raise InvalidValue(
-                f"Whether {said} cannot be said of {shown(value)}: {error}.",
+                f"Whether {said} cannot be said of {_shown(value)}: {error}.",
                 hint="Give the field its type first, with valid().",
                 column=field,
                 value=value,
             ) from None
         if kept:
             return row
-        raise InvalidValue(f"{said[:1].upper()}{said[1:]}: {field} is {shown(value)}.", column=field, value=value)
+        raise InvalidValue(f"{said[:1].upper()}{said[1:]}: {field} is {_shown(value)}.", column=field, value=value)
 
     def step(batch: Batch) -> Batch:
         return each(batch, Stage.VALIDATE, judged)
 
     return step
+
+
+def _shown(value: object) -> str:
+    """Return a value as a reason shows it: what has a text of its own, by that."""
+    return str(value) if isinstance(value, Decimal | date | UUID) else shown(value)
