@@ -6,7 +6,7 @@ what is rejected is kept as it was extracted.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from enum import StrEnum
 from hashlib import sha256
@@ -14,7 +14,7 @@ from typing import Any, NamedTuple
 
 from dataarch.errors import DataArchError, InvalidValue
 
-__all__ = ["Batch", "Position", "Reject", "Row", "Source", "Stage", "each", "rejected", "without"]
+__all__ = ["Batch", "Position", "Reject", "Row", "Source", "Stage", "accounted", "each", "rejected", "without"]
 
 Row = Mapping[str, Any]
 
@@ -88,7 +88,7 @@ class Batch:
     Attributes:
         source: where they come from.
         before: how far the source was read when they were not.
-        after: how far it is read with them. ``after.records - before.records == len(rows) + len(rejects)``, always.
+        after: how far it is read with them.
         rows: the records that are still on their way.
         numbers: which record of the source each of them is, from 1.
         originals: each as it was extracted.
@@ -103,21 +103,34 @@ class Batch:
     originals: list[Row]
     rejects: list[Reject] = field(default_factory=list)
 
-    def __post_init__(self) -> None:
-        told = len(self.rows) + len(self.rejects)
-        if self.after.records - self.before.records != told or not len(self.rows) == len(self.numbers):
-            raise InvalidValue(
-                f"Records of {self.source.name} are unaccounted for: {self.after.records - self.before.records} were"
-                f" read, {len(self.rows)} go on and {len(self.rejects)} are rejected."
-            )
+    def part(self, places: Sequence[int]) -> Batch:
+        """Return some of the records that are still on their way, without rejects."""
+        return replace(
+            self,
+            rows=[self.rows[at] for at in places],
+            numbers=[self.numbers[at] for at in places],
+            originals=[self.originals[at] for at in places],
+            rejects=[],
+        )
+
+
+def accounted(batch: Batch) -> Batch:
+    """Return a batch of all records that were read; raises :class:`InvalidValue` where one is missing or too much."""
+    read, told = batch.after.records - batch.before.records, len(batch.rows) + len(batch.rejects)
+    if read != told or not len(batch.rows) == len(batch.numbers) == len(batch.originals):
+        raise InvalidValue(
+            f"Records of {batch.source.name} are unaccounted for: {read} were read, {len(batch.rows)} go on and"
+            f" {len(batch.rejects)} are rejected.",
+            hint="A step gives a record for each that it takes, or rejects it.",
+        )
+    return batch
 
 
 def each(batch: Batch, stage: Stage, step: Callable[[Row], Row]) -> Batch:
     """Return a batch with what a function makes of each record.
 
-    A record for which it raises :class:`InvalidValue` is rejected, with the error's ``column`` as the field, and so is
-    one that does not have the field it looks up; whatever else it raises is a mistake in the function, and stops the
-    run.
+    A record for which it raises :class:`InvalidValue` is rejected, with the error's ``column`` as the field; whatever
+    else it raises is a mistake in the function, and stops the run.
     """
     rows: list[Row] = []
     wrong: dict[int, InvalidValue] = {}
@@ -126,17 +139,7 @@ def each(batch: Batch, stage: Stage, step: Callable[[Row], Row]) -> Batch:
             rows.append(step(row))
         except InvalidValue as error:
             wrong[at] = error
-        except KeyError as error:
-            wrong[at] = _lacking(row, error)
     return without(batch, rows, wrong, stage)
-
-
-def _lacking(row: Row, error: KeyError) -> InvalidValue:
-    """Return that a record lacks the field that was looked up; raises the error again where that is not why."""
-    name = error.args[0] if error.args else None
-    if not isinstance(name, str) or name in row:
-        raise error
-    return InvalidValue(f"The record has no {name}.", hint="Give it a value.", column=name)
 
 
 def without(batch: Batch, rows: list[Row], wrong: Mapping[int, DataArchError], stage: Stage) -> Batch:

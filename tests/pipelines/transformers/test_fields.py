@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from copy import deepcopy
+from operator import itemgetter
 from typing import Any
 
 import pytest
@@ -85,9 +86,21 @@ def test_any_function_from_record_to_record_is_a_step_and_may_change_its_copy() 
     before = deepcopy(rows)
     batch = checked(rows, mapped(greedy))
     assert batch.rows == [{"price": 5, "total": 10}]
+    assert type(batch.rows[0]) is dict
     assert told(batch) == [(2, "quantity", "The record has no quantity.")]
     assert rows == before
     assert batch.originals == before[:1]
+
+
+def test_a_field_that_is_not_there_rejects_its_record_however_it_is_looked_up() -> None:
+    def deleted(row: dict[str, Any]) -> dict[str, Any]:
+        del row["b"]
+        return row
+
+    for look_up in (lambda row: {"b": row["b"]}, lambda row: {"b": row.pop("b")}, itemgetter("b"), deleted):
+        assert told(checked([{"a": 1}], mapped(look_up))) == [(1, "b", "The record has no b.")]
+    assert checked([{"a": 1}], mapped(lambda row: {"b": row.get("b", row.pop("b", 7))})).rows == [{"b": 7}]
+    assert checked([{"b": 1}], mapped(deleted)).rows == [{}]
 
 
 def test_a_function_that_returns_no_record_or_fails_stops_the_run() -> None:
@@ -96,6 +109,8 @@ def test_a_function_that_returns_no_record_or_fails_stops_the_run() -> None:
         checked([{"a": 1}], mapped(nothing))
     with pytest.raises(ZeroDivisionError):
         checked([{"a": 1}], computed(b=lambda row: 1 / 0))
+    with pytest.raises(KeyError):
+        checked([{"a": 1}], computed(b=lambda row: {"GB": "GBP"}["FR"]))
 
 
 STEPS: list[Step] = [

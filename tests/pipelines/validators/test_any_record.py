@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from copy import deepcopy
 from datetime import UTC, datetime
 from decimal import Decimal
@@ -17,13 +17,16 @@ from sqlalchemy import Column
 from dataarch.models import Base, Product, User
 from dataarch.models.base import new_id
 from dataarch.models.types import Email, Json, Words
+from dataarch.pipelines.records import Row
 from dataarch.pipelines.validators.model_rules import valid
 from dataarch.proof.strategies import json_values, values
+from dataarch.repositories.bulk.encoding import Encoder
 from fixtures.shared_data import shared_file
 from pipelines.steps_support import checked
 
 pytestmark = pytest.mark.pipeline
 
+TENANT = new_id()
 MODELS = sorted((mapper.class_ for mapper in Base.registry.mappers), key=lambda model: model.__name__)
 GOOD: dict[Any, dict[str, str]] = {
     Product: {"slug": "tea-pot", "name": "Tea pot", "price": "9.95", "currency": "GBP"},
@@ -115,6 +118,14 @@ def test_the_text_of_an_accepted_row_is_the_same_typed_row_again(model: Any, dat
         batch = checked(given_rows, step)
         assert batch.rejects == []
         assert batch.rows == rows
+        assert refused_by_the_loader(model, batch.rows) == []
+
+
+def refused_by_the_loader(model: Any, rows: Sequence[Row]) -> list[Any]:
+    """Return why the bulk loaders would refuse rows, before they ask the server."""
+    encoder = Encoder(model.__table__)
+    own = [{"tenant_id": TENANT, **row} if "tenant_id" in encoder.table.columns else row for row in rows]
+    return [refused.error for refused in encoder.encode(own).refused]
 
 
 anything = st.recursive(
@@ -146,6 +157,7 @@ def test_rows_and_rejects_of_any_records_add_up_and_none_is_changed(
     for reject in batch.rejects:
         assert reject.record is given_records[reject.number - 1]
         assert reject.reason
+    assert refused_by_the_loader(model, batch.rows) == []
     alone = [checked([record], valid(model, extra=extra)) for record in given_records]
     assert list(_all_rows(alone)) == batch.rows
     assert [reject.reason for one in alone for reject in one.rejects] == [reject.reason for reject in batch.rejects]

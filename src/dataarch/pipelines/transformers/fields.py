@@ -8,6 +8,7 @@ from typing import Any
 from dataarch.errors import InvalidValue
 from dataarch.pipelines.pipeline import Step
 from dataarch.pipelines.records import Batch, Row, Stage, each
+from dataarch.pipelines.transformers.record import Record
 
 __all__ = ["computed", "dropped", "kept", "renamed", "stripped", "with_defaults"]
 
@@ -70,10 +71,10 @@ def computed(**functions: Callable[[Row], Any]) -> Step:
     """
 
     def one(row: Row) -> Row:
-        made = dict(row)
+        made, record = dict(row), Record(row)
         for name, function in functions.items():
             try:
-                made[name] = function(row)
+                made[name] = function(record)
             except InvalidValue as error:
                 error.column = error.column or name
                 raise

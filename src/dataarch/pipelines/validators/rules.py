@@ -10,6 +10,7 @@ from uuid import UUID
 from dataarch.errors import InvalidValue, shown
 from dataarch.pipelines.pipeline import Step
 from dataarch.pipelines.records import Batch, Row, Stage, each
+from dataarch.pipelines.transformers.record import Record
 
 __all__ = ["rule"]
 
@@ -32,7 +33,7 @@ def rule(field: str, holds: Callable[[Row], object], said: str) -> Step:
         if value is None:
             return row
         try:
-            kept = holds(row)
+            kept = holds(Record(row))
         except TypeError as error:
             raise InvalidValue(
                 f"Whether {said} cannot be said of {_shown(value)}: {error}.",
