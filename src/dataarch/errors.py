@@ -10,7 +10,7 @@
     │   ├── ClockImplausible · IndexDiffers · ReadOnlyUnit
     │   └── Retryable               the same work may succeed when it is tried again
     │       ├── LockTimeout · StatementTimeout · Deadlock · SerializationFailure · NoConnectionFree · PartitionMissing
-    │       └── CacheUnreachable
+    │       └── CacheUnreachable · PipelineBusy
     ├── TenancyError                a tenant's border would be crossed, or nobody said which tenant
     │   ├── TenantNotSet · TenantMismatch · TenantSwitchRefused · RoleBypassesRowSecurity
     ├── InvalidValue (ValueError)   refused in Python, before it reaches the server
@@ -46,9 +46,9 @@ __all__ = [
     "InsufficientStock", "InvalidCursor", "InvalidEmail", "InvalidJson", "InvalidMoney", "InvalidMonth",
     "InvalidPartitioning", "InvalidPeriod", "InvalidSlug", "InvalidText", "InvalidUrl", "InvalidValue",
     "LedgerBroken", "LockTimeout", "MissingValue", "NaiveDatetime", "NoConnectionFree", "PartitionMissing",
-    "PartitionRefused", "PlanNotRun", "PrivilegeMissing", "ReadOnlyUnit", "ReservationEnded", "ReservationExpired",
-    "Retryable", "RoleBypassesRowSecurity", "SchemaNotMigrated", "SerializationFailure", "ServerError",
-    "ServerTooOld", "ServerUnreachable", "SlugTaken", "StaleRow", "StatementLost", "StatementTimeout",
+    "PartitionRefused", "PipelineBusy", "PlanNotRun", "PrivilegeMissing", "ReadOnlyUnit", "ReservationEnded",
+    "ReservationExpired", "Retryable", "RoleBypassesRowSecurity", "SchemaNotMigrated", "SerializationFailure",
+    "ServerError", "ServerTooOld", "ServerUnreachable", "SlugTaken", "StaleRow", "StatementLost", "StatementTimeout",
     "StockOverflow", "TenancyError", "TenantMismatch", "TenantNotSet", "TenantSwitchRefused", "UnknownProduct",
     "UnknownReference", "UnknownReservation", "UnknownTenant", "UnknownUser",
 ]
@@ -251,6 +251,10 @@ class NoConnectionFree(Retryable):
     """Every connection of the pool was in use for too long."""
 
     default_hint = "Raise DATAARCH_POOL_SIZE, or end units of work earlier; never open one inside another."
+
+
+class PipelineBusy(Retryable):
+    """Somebody else runs the same pipeline for the same tenant."""
 
 
 class CacheUnreachable(Retryable):

@@ -68,6 +68,7 @@ class Target:
             "<rival>": self.rival.id,
             "<rival_user>": self.rival.user_id,
             "<rival_product>": self.rival.product_id,
+            "<rival_run>": self.rival.run_id,
             "<rival_activity>": self.rival.activity_id,
             "<rival_slug>": self.rival.slug,
             "<rival_email>": "ada@rival.example.com",

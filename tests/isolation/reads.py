@@ -21,6 +21,10 @@ TENANTS_TABLES = {
     "inventory": "tenant_id",
     "inventory_movements": "tenant_id",
     "inventory_reservations": "tenant_id",
+    "pipeline_runs": "tenant_id",
+    "pipeline_sources": "tenant_id",
+    "pipeline_batches": "tenant_id",
+    "pipeline_rejects": "tenant_id",
 }
 
 Table = list[tuple[str, str, object]]

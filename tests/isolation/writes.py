@@ -7,7 +7,15 @@ All are sent both as ``text()`` and past SQLAlchemy, and must come to the same: 
 
 from __future__ import annotations
 
-from dataarch.errors import LedgerBroken, PrivilegeMissing, SlugTaken, TenantMismatch, UnknownProduct, UnknownUser
+from dataarch.errors import (
+    LedgerBroken,
+    PrivilegeMissing,
+    SlugTaken,
+    TenantMismatch,
+    UnknownProduct,
+    UnknownReference,
+    UnknownUser,
+)
 from isolation.attack import OWN
 from isolation.reads import Table
 
@@ -52,6 +60,26 @@ INSERTS: Table = [
     (
         "insert an inventory row",
         "INSERT INTO inventory (tenant_id, product_id, quantity, last_sequence) VALUES ('<rival>', '<rival_product>', 9, 1)",
+        TenantMismatch,
+    ),
+    (
+        "insert a run of a pipeline",
+        "INSERT INTO pipeline_runs (tenant_id, pipeline, version) VALUES ('<rival>', 'p', '1')",
+        TenantMismatch,
+    ),
+    (
+        "insert how far a source is read",
+        "INSERT INTO pipeline_sources (tenant_id, pipeline, source, records, bytes, checksum, begun_by, run_id) VALUES ('<rival>', 'p', 's', 0, 0, repeat('a', 64), uuid_v7(), uuid_v7())",
+        TenantMismatch,
+    ),
+    (
+        "insert where rows came from",
+        "INSERT INTO pipeline_batches (tenant_id, run_id, number, source, first_record, first_byte, bytes, table_name, rows, least_id, greatest_id, extracted_at, transformed_at) VALUES ('<rival>', uuid_v7(), 1, 's', 1, 0, 0, 'users', '{}', uuid_v7(), uuid_v7(), now(), now())",
+        TenantMismatch,
+    ),
+    (
+        "insert a reject",
+        "INSERT INTO pipeline_rejects (tenant_id, run_id, source, number, stage, reason, record) VALUES ('<rival>', uuid_v7(), 's', 1, 'load', 'r', '{}')",
         TenantMismatch,
     ),
     (
@@ -132,6 +160,9 @@ UPDATES: Table = [
             ("inventory", "tenant_id", "quantity = 0"),
             ("inventory_movements", "tenant_id", "next_sequence = 2"),
             ("inventory_reservations", "tenant_id", "state = 'held', ended_at = NULL"),
+            ("pipeline_runs", "tenant_id", "state = 'failed', error = 'owned', finished_at = now()"),
+            ("pipeline_sources", "tenant_id", "records = 0"),
+            ("pipeline_rejects", "tenant_id", "replayed_by = NULL"),
         )
     ),
     *(
@@ -152,6 +183,10 @@ UPDATES: Table = [
         "move a reservation to another tenant",
         "UPDATE inventory_reservations SET tenant_id = '<rival>'",
         PrivilegeMissing,
+    ),
+    *(
+        (f"move rows of {table} to another tenant", f"UPDATE {table} SET tenant_id = '<rival>'", PrivilegeMissing)
+        for table in ("pipeline_runs", "pipeline_sources", "pipeline_batches", "pipeline_rejects")
     ),
     ("fetch rows from another tenant", "UPDATE users SET tenant_id = '<acme>' WHERE tenant_id = '<rival>'", 0),
     ("update every row", "UPDATE users SET full_name = 'owned'", 1),
@@ -199,11 +234,16 @@ DELETES: Table = [
             ("user_sessions", "tenant_id"),
             ("user_activity_log", "tenant_id"),
             ("products", "tenant_id"),
+            ("pipeline_sources", "tenant_id"),
         )
     ),
     *(
         (f"delete rows of {table}", f"DELETE FROM {table}", PrivilegeMissing)
         for table in ("inventory", "inventory_movements", "inventory_reservations")
+    ),
+    *(
+        (f"delete rows of {table}", f"DELETE FROM {table}", PrivilegeMissing)
+        for table in ("pipeline_runs", "pipeline_batches", "pipeline_rejects")
     ),
     ("delete every tenant, with all below", "DELETE FROM tenants", 1),
     ("delete every user, with all below", "DELETE FROM users", 1),
@@ -217,6 +257,11 @@ DELETES: Table = [
 ]
 
 REFERENCES: Table = [
+    (
+        "count a reject for another tenant's run",
+        "INSERT INTO pipeline_rejects (tenant_id, run_id, source, number, stage, reason, record) VALUES ('<acme>', '<rival_run>', 's', 1, 'load', 'r', '{}')",
+        UnknownReference,
+    ),
     (
         "give another tenant's user a profile",
         "INSERT INTO user_profiles (tenant_id, user_id) VALUES ('<acme>', '<rival_user>')",

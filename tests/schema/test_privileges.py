@@ -23,7 +23,13 @@ MEANT = {
     "inventory": ALL - {"DELETE"},
     "inventory_movements": {"SELECT", "INSERT"},
     "inventory_reservations": {"SELECT", "INSERT"},
+    "pipeline_runs": {"SELECT", "INSERT"},
+    "pipeline_sources": {"SELECT", "INSERT", "DELETE"},
+    "pipeline_batches": {"SELECT", "INSERT"},
+    "pipeline_rejects": {"SELECT", "INSERT"},
 }
+COUNTS = ("state", "read", "loaded", "updated", "unchanged", "rejected", "removed", "error", "finished_at")
+HOW_FAR = ("records", "bytes", "checksum", "state", "ended_at", "begun_by", "run_id", "updated_at")
 GRANTED = """
 SELECT relname, privilege_type FROM pg_class, LATERAL aclexplode(relacl)
 WHERE relnamespace = 'public'::regnamespace AND relkind IN ('r', 'p') AND grantee <> relowner
@@ -46,7 +52,7 @@ def test_the_application_may_do_what_is_meant_and_nothing_else(settings: Setting
     assert granted(settings) == MEANT
 
 
-def test_the_application_may_change_a_movements_successor_and_how_a_reservation_ended_and_no_more(
+def test_the_application_may_change_single_columns_of_what_is_otherwise_written_once(
     settings: Settings,
 ) -> None:
     with psycopg.connect(libpq(settings.owner)) as connection:
@@ -55,6 +61,9 @@ def test_the_application_may_change_a_movements_successor_and_how_a_reservation_
             ("inventory_reservations", "state", "UPDATE"),
             ("inventory_reservations", "ended_at", "UPDATE"),
             ("inventory_reservations", "shipped_by", "UPDATE"),
+            ("pipeline_rejects", "replayed_by", "UPDATE"),
+            *(("pipeline_runs", column, "UPDATE") for column in COUNTS),
+            *(("pipeline_sources", column, "UPDATE") for column in HOW_FAR),
         }
 
 

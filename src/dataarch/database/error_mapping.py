@@ -25,6 +25,8 @@ CONSTRAINTS: Mapping[str, type[errors.ConstraintError]] = {
     "uq_users_tenant_id_external_id": errors.ExternalIdTaken,
     "fk_users_tenants": errors.UnknownTenant,
     "fk_products_tenants": errors.UnknownTenant,
+    "fk_pipeline_runs_tenants": errors.UnknownTenant,
+    "fk_pipeline_sources_tenants": errors.UnknownTenant,
     "fk_user_profiles_users": errors.UnknownUser,
     "fk_user_settings_users": errors.UnknownUser,
     "fk_user_sessions_users": errors.UnknownUser,

@@ -9,6 +9,7 @@ from dataarch.models.activity import UserActivity
 from dataarch.models.base import Base
 from dataarch.models.inventory import Inventory, InventoryMovement, InventoryReservation
 from dataarch.models.partitioning import Partitioning, Policy, partitioned
+from dataarch.models.pipeline import PipelineBatch, PipelineReject, PipelineRun, PipelineSource
 from dataarch.models.product import Product
 from dataarch.models.tenancy import TenantOwned
 from dataarch.models.tenant import Tenant
@@ -22,6 +23,10 @@ __all__ = [
     "InventoryMovement",
     "InventoryReservation",
     "Partitioning",
+    "PipelineBatch",
+    "PipelineReject",
+    "PipelineRun",
+    "PipelineSource",
     "Policy",
     "Product",
     "Tenant",

@@ -16,14 +16,14 @@ Nothing here touches a database; :mod:`dataarch.pipelines.runner` runs it.
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, NamedTuple, Protocol
 
 from dataarch.database.unit_of_work import TenantSession
 from dataarch.errors import InvalidValue, shown
-from dataarch.pipelines.records import Batch, Position, Row, Source
-from dataarch.repositories.bulk.outcome import BulkResult
+from dataarch.pipelines.records import Batch, Position, Row, Source, accounted
+from dataarch.repositories.bulk.outcome import BulkResult, WrittenIds
 
 __all__ = ["Extractor", "Loaded", "Loader", "Pipeline", "Step", "TenantName", "Written"]
 
@@ -73,17 +73,10 @@ class Step(Protocol):
 
 
 class Written(NamedTuple):
-    """Rows that a load has written, for the lineage.
-
-    Attributes:
-        table: the table's name.
-        ids: their ids.
-        places: for each, which of the rows that were given it comes from, counted from 0.
-    """
+    """Rows that a load has written, by the name of their table; the lineage has their ids."""
 
     table: str
-    ids: list[Any]
-    places: list[int]
+    ids: WrittenIds
 
 
 class Loaded(NamedTuple):
@@ -97,7 +90,16 @@ class Loaded(NamedTuple):
 class Loader(Protocol):
     """Writes rows within a unit of work of their tenant; commits nothing."""
 
-    def load(self, session: TenantSession, rows: list[Row]) -> Loaded:
+    @property
+    def whole(self) -> bool:
+        """Whether a source is loaded in one transaction, from its beginning."""
+        ...
+
+    def begin(self, session: TenantSession) -> int:
+        """Do what has to be done before the first rows of a source that is loaded as a whole; return rows removed."""
+        ...
+
+    def load(self, session: TenantSession, rows: Sequence[Row]) -> Loaded:
         """Write rows; each is inserted, updated, unchanged, a duplicate, or refused with its reason."""
         ...
 
@@ -146,7 +148,7 @@ class Pipeline:
     def check(self, records: Iterable[Row]) -> Batch:
         """Return what the steps make of records, without a database: for tests, and for a look before a run."""
         rows = list(records)
-        return self.through(of_records("records", rows))
+        return accounted(self.through(of_records("records", rows)))
 
 
 def of_records(name: str, rows: list[Row], numbers: list[int] | None = None) -> Batch:

@@ -35,13 +35,17 @@ from dataarch.proof.judge import Judge, Row, checks, stored, written
 
 __all__ = ["emails", "instants", "json_values", "ledgers", "rows", "values"]
 
+LONG = 20_000
+"""Characters of the longest text that is drawn; the violations try the very end of what a column takes."""
+
 LOWER = string.ascii_lowercase
 characters = st.characters(exclude_categories=["Cs"], exclude_characters="\x00")
 
 
 def _text(kind: Text) -> SearchStrategy[str]:
+    longest = min(kind.most, LONG)
     return st.text(characters, min_size=kind.least, max_size=min(kind.most, 20)) | st.sampled_from(
-        ["é" * kind.most, "\U0001f5c4" * kind.most, " ", "\N{BYTE ORDER MARK}", "'; --"]
+        ["é" * longest, "\U0001f5c4" * longest, " ", "\N{BYTE ORDER MARK}", "'; --"]
     )
 
 
@@ -108,12 +112,6 @@ def values(column: Column[Any]) -> SearchStrategy[Any]:
     raise LookupError(f"{column}: no strategy is known for {column.type!r}; add its type to dataarch.proof.strategies.")
 
 
-def _fitting(judge: Judge, table: Table, candidates: list[Row]) -> list[Row]:
-    """Return the rows of Python values that no CHECK refuses."""
-    broken = judge.broken(table, [stored(table, candidate) for candidate in candidates])
-    return [candidate for candidate, names in zip(candidates, broken, strict=True) if not names]
-
-
 @st.composite
 def rows(draw: st.DrawFn, table: Table, judge: Judge) -> Row:
     """Give rows of Python values that no CHECK of a table refuses; computed columns are left out.
@@ -125,30 +123,45 @@ def rows(draw: st.DrawFn, table: Table, judge: Judge) -> Row:
     knows the default before.
     """
     row = {column.name: draw(values(column)) for column in written(table)}
-    accepted = _fitting(judge, table, [row])
-    if not accepted:
-        accepted = _fitting(judge, table, [{**row, **changed} for changed in draw(_combinations(table))])
-    assume(accepted)
-    chosen = draw(st.sampled_from(accepted))
+    [broken] = judge.broken(table, [stored(table, row)])
     tied = _tied(table)
-    spare = [column.name for column in written(table) if column.server_default is not None and column not in tied]
+    for columns in tied:
+        conditions = {
+            name: condition for name, condition in checks(table).items() if _named(table, condition) & columns
+        }
+        if broken & conditions.keys():
+            tried = draw(_combinations([table.columns[name] for name in row if name in columns]))
+            verdicts = judge.ask(table, [stored(table, some) for some in tried], conditions)
+            fitting = [some for some, verdict in zip(tried, verdicts, strict=True) if False not in verdict.values()]
+            assume(fitting)
+            row |= draw(st.sampled_from(fitting))
+    assume(judge.accepted(table, [stored(table, row)]))
+    bound = set().union(*tied)
+    spare = [one.name for one in written(table) if one.server_default is not None and one.name not in bound]
     left_out = draw(st.sets(st.sampled_from(spare))) if spare else set()
-    return {name: value for name, value in chosen.items() if name not in left_out}
+    return {name: value for name, value in row.items() if name not in left_out}
 
 
-def _tied(table: Table) -> list[Column[Any]]:
-    """Return the columns that some CHECK ties to others, as far as a few values can be tried in them."""
-    named = [set(re.findall(r"[a-z_]+", condition)) & set(table.columns.keys()) for condition in checks(table).values()]
-    several = set().union(*(names for names in named if len(names) > 1))
-    return [column for column in written(table) if column.name in several]
+def _named(table: Table, condition: str) -> set[str]:
+    return set(re.findall(r"[a-z_]+", condition)) & {column.name for column in written(table)}
+
+
+def _tied(table: Table) -> list[set[str]]:
+    """Return the columns that CHECKs tie together, set by set; the sets have no column in common."""
+    tied: list[set[str]] = []
+    for names in (_named(table, condition) for condition in checks(table).values()):
+        if len(names) > 1:
+            near = [some for some in tied if some & names]
+            tied = [*(some for some in tied if not some & names), names.union(*near)]
+    return tied
 
 
 @st.composite
-def _combinations(draw: st.DrawFn, table: Table) -> list[dict[str, Any]]:
-    """Give combinations of values for the columns that CHECKs tie together; numbers share a small pool."""
+def _combinations(draw: st.DrawFn, columns: list[Column[Any]]) -> list[dict[str, Any]]:
+    """Give combinations of values for columns that CHECKs tie together; numbers share a small pool."""
     one, other = draw(st.integers(1, 10**6)), draw(st.integers(1, 10**6))
     pools: dict[str, list[Any]] = {}
-    for column in _tied(table):
+    for column in columns:
         if isinstance(column.type, BigInteger):
             pools[column.name] = [0, one, other, one - other]
         elif isinstance(column.type, Choice):

@@ -59,10 +59,10 @@ class Months:
             self._sure = self._around(min(months))
         return missing
 
-    def foresee(self, rows: object, names: RowNames) -> None:
-        """Make the months of rows that are all there already."""
+    def foresee(self, rows: object, names: RowNames | None = None) -> None:
+        """Make the months of rows that are all there already; ``names`` is needed where rows are sequences."""
         if self.column is not None:
-            found = foreseen(rows, self.column, names.place_of(self.column))
+            found = foreseen(rows, self.column, 0 if names is None else names.place_of(self.column))
             self.make(month for month in found if self._name(month) not in self._there)
 
     def make(self, months: Iterable[Month]) -> None:

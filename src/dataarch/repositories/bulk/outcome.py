@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import sys
+from array import array
+from collections.abc import Sequence
 from dataclasses import dataclass
+from uuid import UUID
 
 from dataarch.errors import DataArchError, InvalidValue
 
-__all__ = ["BulkResult", "Refused"]
+__all__ = ["BulkResult", "Refused", "WrittenIds"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,3 +89,38 @@ class BulkResult:
             duplicate=self.duplicate + other.duplicate,
             refused=self.refused + other.refused,
         )
+
+
+class WrittenIds:
+    """The ids of rows that were written, and for each, which of the rows that were given it is, counted from 0.
+
+    They are kept as bytes: of a hundred thousand rows, nobody looks at more than a few.
+    """
+
+    def __init__(self) -> None:
+        self._ids = bytearray()
+        self.places = array("i")
+
+    def __len__(self) -> int:
+        return len(self.places)
+
+    @property
+    def ids(self) -> Sequence[UUID]:
+        """The ids, in the order in which they were told."""
+        return [UUID(bytes=bytes(self._ids[at : at + 16])) for at in range(0, len(self._ids), 16)]
+
+    @property
+    def texts(self) -> Sequence[str]:
+        """The same as text."""
+        digits = self._ids.hex()
+        ids = (digits[at : at + 32] for at in range(0, len(digits), 32))
+        return [f"{one[:8]}-{one[8:12]}-{one[12:16]}-{one[16:20]}-{one[20:]}" for one in ids]
+
+    def add(self, ids: bytes, numbers: bytes, start: int, places: Sequence[int]) -> None:
+        """Take ids of 16 bytes each, and what :attr:`places` to look up from ``start``, 4 bytes each, big end first."""
+        found = array("i", numbers)
+        if sys.byteorder == "little":
+            found.byteswap()
+        self._ids += ids
+        same = isinstance(places, range) and not start
+        self.places.extend(found if same else [start + places[at] for at in found])

@@ -111,6 +111,16 @@ class Portion:
         changed = self._run(self.statements.changed) if self.statements.changed else ()
         return self._made + [tuple(row) for row in changed]
 
+    def ids(self) -> tuple[bytes, bytes] | None:
+        """Return the ids of the rows that are written, 16 bytes each, and their numbers in the stage, 4 bytes each.
+
+        None where the table has no single id.
+        """
+        if not self.statements.written:
+            return None
+        ids, numbers = self._run(self.statements.written).one()
+        return ids or b"", numbers or b""
+
     def close(self) -> None:
         """Drop what was made for the portion."""
         self._run(self.statements.drop)

@@ -26,6 +26,9 @@ __all__ = ["OF_SOME", "SOME", "Statements", "statements_for"]
 GOOD = '"~code" IS NULL AND NOT "~outdone"'
 FRESH = f'{GOOD} AND NOT "~known"'
 STALE = f'{GOOD} AND "~differs"'
+COUNTED_ID = 'CAST(%(id)s || to_hex(%(number)s + "~at") AS uuid)'
+"""Version 7 with a counter: the last 64 bits begin with those of the variant, so they have 16 digits."""
+
 SOME = "/* some */"
 OF_SOME = ' AND "~at" = ANY(%(some)s)'
 
@@ -52,6 +55,8 @@ class Statements:
         lock, update, insert: write the good rows. As in tally, :data:`SOME` stands where a condition may follow.
         returning: what follows insert, for the primary keys of the new rows.
         changed: the primary keys of the rows that are changed.
+        written: the ids of the rows that are new or changed, and their numbers, each as one value of bytes; empty where
+            the table has no single id.
         drop: drops the docket.
         drop_stage: drops the stage.
     """
@@ -75,6 +80,7 @@ class Statements:
     insert: str
     returning: str
     changed: str
+    written: str
     drop: str
     drop_stage: str
 
@@ -110,6 +116,7 @@ def statements_for(target: Target) -> Statements:
         insert=_insert(target, docket),
         returning=f" RETURNING {_listed(target.identity, '') or 'NULL'}",
         changed=_changed(target, docket),
+        written=_written(target, docket),
         drop=f"DROP TABLE {docket}",
         drop_stage=f"DROP TABLE {stage}",
     )
@@ -251,8 +258,7 @@ def _insert(target: Target, docket: str) -> str:
     values = list(names)
     if target.numbered is not None:
         names.append(quoted(target.numbered.name))
-        # version 7 with a counter: the last 64 bits begin with those of the variant, so they have 16 digits
-        values.append('CAST(%(id)s || to_hex(%(number)s + "~at") AS uuid)')
+        values.append(COUNTED_ID)
     return f"""
         INSERT INTO {table_name(target)} (tenant_id, {", ".join(names)})
         SELECT {TENANT}, {", ".join(values)} FROM {docket} AS d
@@ -263,3 +269,18 @@ def _insert(target: Target, docket: str) -> str:
 def _changed(target: Target, docket: str) -> str:
     identity = ", ".join(_known(column) for column in target.identity) or "NULL"
     return f"SELECT {identity} FROM {docket} WHERE {STALE}" if target.key else ""
+
+
+def _written(target: Target, docket: str) -> str:
+    id_column = target.id_column
+    if id_column is None:
+        return ""
+    new = COUNTED_ID if target.numbered is id_column else quoted(id_column.name)
+    known = _known(id_column) if target.key else "NULL"
+    return f"""
+        SELECT string_agg(uuid_send(id), '' ORDER BY "~at"), string_agg(int4send(CAST("~at" AS int)), '' ORDER BY "~at")
+        FROM (
+            SELECT "~at", CASE WHEN "~known" THEN {known} ELSE {new} END AS id
+            FROM {docket} WHERE {GOOD} AND ("~differs" OR NOT "~known")
+        ) AS written
+    """

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from functools import lru_cache
 from typing import Any
 
-from sqlalchemy import Column, Index, PrimaryKeyConstraint, Table, UniqueConstraint, inspect
+from sqlalchemy import Column, Index, PrimaryKeyConstraint, Table, UniqueConstraint, Uuid, inspect
 
 from dataarch.database.row_keys import key_columns
 from dataarch.errors import InvalidValue
@@ -83,6 +83,12 @@ class Target:
     def identity(self) -> tuple[Column[Any], ...]:
         """The primary key, without the tenant."""
         return key_columns(self.table)
+
+    @property
+    def id_column(self) -> Column[Any] | None:
+        """The one column of the primary key that holds a UUID, if there is just one."""
+        ids = [column for column in self.identity if isinstance(column.type, Uuid)]
+        return ids[0] if len(ids) == 1 else None
 
     @property
     def changing(self) -> tuple[Column[Any], ...]:

@@ -15,7 +15,7 @@ from dataarch.database.unit_of_work import tenant_session
 from dataarch.errors import DataArchError
 from dataarch.models import Base
 from dataarch.repositories.bulk.encoding import Encoder
-from dataarch.repositories.bulk.outcome import BulkResult, Refused
+from dataarch.repositories.bulk.outcome import BulkResult, Refused, WrittenIds
 from dataarch.repositories.bulk.portion import Portion
 from dataarch.repositories.bulk.portions import Batch, Given, batches, portions
 from dataarch.repositories.bulk.stage import framed
@@ -40,6 +40,7 @@ def upsert_many(
     *,
     key: str | Sequence[str],
     batch: int = BATCH,
+    written: WrittenIds | None = None,
 ) -> BulkResult:
     """Add rows of a tenant, and bring those up to date that are there.
 
@@ -50,6 +51,7 @@ def upsert_many(
             stays as it is, or is the default in a new row. Of rows with the same key, the later one counts.
         key: the attributes, beside the tenant, that say which row is meant; a unique constraint must have just these.
         batch: rows that are written together; with more, each batch is one step.
+        written: is told the ids of the rows that are new or changed.
 
     Returns:
         What became of each row; one that is refused costs the others nothing.
@@ -64,10 +66,17 @@ def upsert_many(
     a batch are locked in the order of their keys, so that batches of the same rows wait for each other and never in a
     circle. Safe to repeat.
     """
-    return _write_many(session, model, rows, key_of(model, key), batch)
+    return _write_many(_Writer(session, model, key_of(model, key), written), rows, batch)
 
 
-def insert_many(session: Session, model: type[Base], rows: Iterable[Any], *, batch: int = BATCH) -> BulkResult:
+def insert_many(
+    session: Session,
+    model: type[Base],
+    rows: Iterable[Any],
+    *,
+    batch: int = BATCH,
+    written: WrittenIds | None = None,
+) -> BulkResult:
     """Add rows of a tenant; one whose id, or another unique value, is taken is refused.
 
     Args:
@@ -75,6 +84,7 @@ def insert_many(session: Session, model: type[Base], rows: Iterable[Any], *, bat
         model: what the rows are.
         rows: as for :func:`upsert_many`. Of rows that want the same value, the earlier one has it.
         batch: rows that are written together.
+        written: is told the ids of the new rows.
 
     Returns:
         What became of each row.
@@ -86,30 +96,31 @@ def insert_many(session: Session, model: type[Base], rows: Iterable[Any], *, bat
 
     Nothing is committed; where it raises, nothing of it is written and the transaction goes on.
     """
-    return _write_many(session, model, rows, (), batch)
+    return _write_many(_Writer(session, model, (), written), rows, batch)
 
 
-def _write_many(
-    session: Session, model: type[Base], rows: Iterable[Any], key: tuple[Column[Any], ...], batch: int
-) -> BulkResult:
-    table = table_written(model)
-    writer = _Writer(session, model, key)
+def _write_many(writer: _Writer, rows: Iterable[Any], batch: int) -> BulkResult:
+    session = writer.session
     session.flush()
     result = BulkResult(read=0)
     with session.connection().begin_nested():
         for some in batches(rows, batch):
             result += writer.write(some)
     if result.inserted or result.updated:
-        writer.note(table)
+        writer.note()
     return result
 
 
 class _Writer:
     """Writes the batches of one call."""
 
-    def __init__(self, session: Session, model: type[Base], key: tuple[Column[Any], ...]) -> None:
-        self._session, self._model, self._key = tenant_session(session, NO_TENANT), model, key
-        self._tenant_id = self._session.tenant_id
+    def __init__(
+        self, session: Session, model: type[Base], key: tuple[Column[Any], ...], written: WrittenIds | None
+    ) -> None:
+        self._table = table_written(model)
+        self.session, self._model, self._key = tenant_session(session, NO_TENANT), model, key
+        self._tenant_id = self.session.tenant_id
+        self._written = written
         self._identities: list[tuple[Any, ...]] | None = []
 
     def write(self, batch: Batch) -> BulkResult:
@@ -121,29 +132,31 @@ class _Writer:
         in_order = tuple(sorted(result.refused, key=lambda one: one.position))
         return replace(result, refused=in_order)
 
-    def note(self, table: Any) -> None:
+    def note(self) -> None:
         """Tell the cache, and the objects of the session, which rows were written."""
-        known = self._identities
+        table, known = self._table, self._identities
         for identity in known if known is not None else [None]:
-            self._session.unit.changed(table, identity)
+            self.session.unit.changed(table, identity)
         wanted = None if known is None else {row_key(table, identity) for identity in known}
-        for entity in list[Any](self._session.identity_map.values()):
+        for entity in list[Any](self.session.identity_map.values()):
             meant = isinstance(entity, self._model)
             if meant and (wanted is None or row_key(table, _identity(table, entity)) in wanted):
-                self._session.expire(entity)
+                self.session.expire(entity)
 
     def _write(self, batch: Batch, part: Given) -> BulkResult:
-        connection = self._session.connection()
+        connection = self.session.connection()
         portion = Portion(connection, part.target, self._tenant_id)
         portion.open()
         refused: dict[int, DataArchError] = {}
-        Wire(self._session).copy(portion.statements.copy, framed(self._encoded(part, refused)))
+        Wire(self.session).copy(portion.statements.copy, framed(self._encoded(part, refused)))
         written = portion.write()
         if written.inserted or written.updated:
             self._remember(portion, written.inserted + written.updated)
+        places = part.positions or range(len(part.rows))
+        if self._written is not None and (found := portion.ids()):
+            self._written.add(*found, batch.start, places)
         portion.close()
         refused |= written.refused
-        places = part.positions or range(len(part.rows))
         told = (Refused(batch.start + places[at], batch.rows[places[at]], error) for at, error in refused.items())
         return BulkResult(
             read=len(part.rows),

@@ -1,0 +1,270 @@
+"""What a run writes down of itself, in the transaction of the rows that it tells of.
+
+A run is one row in each tenant that it loads rows for, all with the same id. The tenant that it is run for keeps how
+far each source is read; each other tenant keeps how far its own rows are, so that none is loaded twice after a run was
+killed between two of them.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any
+from uuid import UUID
+
+from sqlalchemy import TextClause, bindparam, text
+from sqlalchemy.dialects.postgresql import JSONB
+
+from dataarch.clock import utcnow
+from dataarch.database.unit_of_work import Database, TenantSession
+from dataarch.errors import PipelineBusy
+from dataarch.models.base import new_id
+from dataarch.models.types import storable_text
+from dataarch.pipelines.outcome import Counts
+from dataarch.pipelines.pipeline import Written
+from dataarch.pipelines.reading import Ready
+from dataarch.pipelines.records import Position, Reject
+
+__all__ = ["Books", "HowFar", "Run", "guarded"]
+
+LONGEST_REASON = 2_000
+LONGEST_FIELD = 200
+LONGEST_RECORD = 1_000_000
+REST_WITHOUT_END = "SET LOCAL idle_in_transaction_session_timeout = 0"
+"""The transaction that holds the lock waits for the whole run."""
+
+LOCK = text(
+    "SELECT pg_try_advisory_xact_lock(hashtextextended('dataarch.pipeline.' || :tenant || '.' || :pipeline, 0))"
+)
+
+ABANDON = text(
+    """
+    UPDATE pipeline_runs SET state = 'failed', finished_at = clock_timestamp(), error = 'It was killed.'
+    WHERE tenant_id = :tenant AND pipeline = :pipeline AND state = 'running'
+    """
+)
+
+HOW_FAR = text(
+    """
+    SELECT records, bytes, checksum, state, ended_at IS NOT NULL AS ended, begun_by FROM pipeline_sources
+    WHERE tenant_id = :tenant AND pipeline = :pipeline AND source = :source FOR NO KEY UPDATE
+    """
+)
+
+COUNT = text(
+    """
+    INSERT INTO pipeline_runs AS r (tenant_id, id, pipeline, version, replay_of, scheduled_for, read, loaded, updated,
+                                    unchanged, rejected, removed)
+    VALUES (:tenant, :run, :pipeline, :version, :replay_of, :scheduled_for, :read, :loaded, :updated, :unchanged,
+            :rejected, :removed)
+    ON CONFLICT (tenant_id, id) DO UPDATE
+    SET read = r.read + EXCLUDED.read, loaded = r.loaded + EXCLUDED.loaded, updated = r.updated + EXCLUDED.updated,
+        unchanged = r.unchanged + EXCLUDED.unchanged, rejected = r.rejected + EXCLUDED.rejected,
+        removed = r.removed + EXCLUDED.removed
+    """
+)
+
+MOVE = text(
+    """
+    INSERT INTO pipeline_sources (tenant_id, pipeline, source, records, bytes, checksum, state, ended_at, begun_by,
+                                  run_id)
+    VALUES (:tenant, :pipeline, :source, :records, :bytes, :checksum, :state, :ended_at, :begun_by, :run)
+    ON CONFLICT (tenant_id, pipeline, source) DO UPDATE
+    SET records = EXCLUDED.records, bytes = EXCLUDED.bytes, checksum = EXCLUDED.checksum, state = EXCLUDED.state,
+        ended_at = EXCLUDED.ended_at, begun_by = EXCLUDED.begun_by, run_id = EXCLUDED.run_id,
+        updated_at = clock_timestamp()
+    """
+).bindparams(bindparam("state", type_=JSONB()))
+
+LINEAGE = text(
+    """
+    INSERT INTO pipeline_batches (tenant_id, run_id, number, source, first_record, first_byte, bytes, table_name, rows,
+                                  least_id, greatest_id, extracted_at, transformed_at)
+    SELECT :tenant, :run, coalesce(max(number), 0) + 1, :source, :first_record, :first_byte, :bytes, :table,
+           CAST(:rows AS jsonb), :least, :greatest, :extracted_at, :transformed_at
+    FROM pipeline_batches WHERE tenant_id = :tenant AND run_id = :run
+    """
+)
+
+REJECT = text(
+    """
+    INSERT INTO pipeline_rejects (tenant_id, run_id, id, source, number, stage, field, reason, constraint_name, form,
+                                  record)
+    SELECT :tenant, :run, id, source, number, stage, field, reason, constraint_name, form, record
+    FROM json_to_recordset(CAST(:rows AS json)) AS given (id uuid, source text, number bigint, stage text, field text,
+                                                          reason text, constraint_name text, form text, record text)
+    """
+)
+
+END = text(
+    """
+    UPDATE pipeline_runs SET state = :state, error = :error, finished_at = clock_timestamp()
+    WHERE tenant_id = :tenant AND id = :run AND state = 'running'
+    """
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Run:
+    """A run, as its rows tell of it; the same in every tenant."""
+
+    id: UUID
+    pipeline: str
+    version: str
+    replay_of: UUID | None = None
+    scheduled_for: Any = None
+
+
+@dataclass(frozen=True, slots=True)
+class HowFar:
+    """How far a source was read, and by which run that was begun."""
+
+    position: Position
+    begun_by: UUID | None = None
+
+
+@contextmanager
+def guarded(db: Database, tenant_id: UUID, pipeline: str) -> Iterator[None]:
+    """Let nobody else run a pipeline for a tenant meanwhile.
+
+    Raises:
+        PipelineBusy: somebody does.
+
+    The lock lies in a transaction of its own: it goes with the process, however that ends. Should its connection be
+    lost, the position of the source still tells two runs apart: the one that comes second is refused.
+    """
+    with db.tenant(tenant_id) as session:
+        session.execute(text(REST_WITHOUT_END))
+        if not session.scalar(LOCK, {"tenant": str(tenant_id), "pipeline": pipeline}):
+            raise busy(pipeline, tenant_id)
+        yield
+
+
+def busy(pipeline: str, tenant_id: UUID) -> PipelineBusy:
+    """Return the error of a run that somebody else's is in the way of."""
+    return PipelineBusy(
+        f"The pipeline {pipeline} is running for this tenant already.",
+        hint="Wait until that run has ended: dataarch pipeline runs.",
+        tenant_id=tenant_id,
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class Books:
+    """What is written down of a run within one unit of work of a tenant."""
+
+    session: TenantSession
+    run: Run
+
+    def begin(self) -> None:
+        """Write down that the run has begun, and that earlier ones which never ended were killed."""
+        self._do(ABANDON, pipeline=self.run.pipeline)
+        self.count(Counts())
+
+    def count(self, counts: Counts) -> None:
+        """Add what became of some records."""
+        run = self.run
+        self._do(
+            COUNT,
+            pipeline=run.pipeline,
+            version=run.version,
+            replay_of=run.replay_of,
+            scheduled_for=run.scheduled_for,
+            read=counts.read,
+            loaded=counts.loaded,
+            updated=counts.updated,
+            unchanged=counts.unchanged,
+            rejected=counts.rejected,
+            removed=counts.removed,
+        )
+
+    def how_far(self, source: str) -> HowFar:
+        """Return how far a source was read; the row is locked until the end of the transaction."""
+        found = self._do(HOW_FAR, pipeline=self.run.pipeline, source=source).one_or_none()
+        if found is None:
+            return HowFar(Position())
+        position = Position(found.records, found.bytes, found.checksum, found.state, end=found.ended)
+        return HowFar(position, found.begun_by)
+
+    def move(self, source: str, position: Position, begun_by: UUID) -> None:
+        """Write down how far a source is read now."""
+        self._do(
+            MOVE,
+            pipeline=self.run.pipeline,
+            source=source,
+            records=position.records,
+            bytes=position.bytes,
+            checksum=position.checksum,
+            state=dict(position.state),
+            ended_at=utcnow() if position.end else None,
+            begun_by=begun_by,
+        )
+
+    def lineage(self, ready: Ready, written: Written, numbers: Sequence[int]) -> None:
+        """Write down which rows came of which records; ``numbers`` are those of the rows that were given."""
+        if not len(written.ids):
+            return
+        ids = written.ids.texts
+        batch = ready.batch
+        first = batch.before.records + 1
+        places = (numbers[place] - first for place in written.ids.places)
+        pairs = ",".join([f'"{one}":{place}' for one, place in zip(ids, places, strict=True)])
+        self._do(
+            LINEAGE,
+            source=batch.source.name,
+            first_record=first,
+            first_byte=batch.before.bytes,
+            bytes=batch.after.bytes - batch.before.bytes,
+            table=written.table,
+            rows=f"{{{pairs}}}",
+            least=UUID(min(ids)),
+            greatest=UUID(max(ids)),
+            extracted_at=ready.extracted_at,
+            transformed_at=ready.transformed_at,
+        )
+
+    def reject(self, source: str, rejects: Iterable[Reject]) -> None:
+        """Keep records that were not loaded."""
+        if rows := [reject_row(source, one) for one in rejects]:
+            self._do(REJECT, rows=json.dumps(rows))
+
+    def end(self, error: str | None = None) -> None:
+        """Write down that the run has ended, well or with an error."""
+        state = "finished" if error is None else "failed"
+        self._do(END, state=state, error=None if error is None else kept(error, LONGEST_REASON))
+
+    def _do(self, statement: TextClause, **values: Any) -> Any:
+        return self.session.execute(statement, {"tenant": self.session.tenant_id, "run": self.run.id, **values})
+
+
+def reject_row(source: str, reject: Reject) -> Mapping[str, Any]:
+    """Return a reject as it is stored."""
+    record = json.dumps(reject.record, default=plain)
+    form = "text" if isinstance(reject.record, str) else "record"
+    if len(record) > LONGEST_RECORD:
+        # escapes can make a sign six times as long
+        record, form = json.dumps(record[: LONGEST_RECORD // 8]), "text"
+    return {
+        "id": str(new_id()),
+        "source": source,
+        "number": reject.number,
+        "stage": reject.stage,
+        "field": kept(reject.field, LONGEST_FIELD),
+        "reason": kept(reject.reason, LONGEST_REASON) or "Nobody has said why.",
+        "constraint_name": reject.constraint[:63] or None,
+        "form": form,
+        "record": record,
+    }
+
+
+def plain(value: object) -> str:
+    """Return what JSON has no form for as text."""
+    return value.hex() if isinstance(value, bytes | bytearray) else str(value)
+
+
+def kept(words: str, most: int) -> str | None:
+    """Return text as PostgreSQL can hold it: what it cannot is escaped, and too much is cut off."""
+    safe = words.encode("utf-8", "backslashreplace").decode().replace("\x00", "\\x00")
+    return storable_text(safe[:most]) or None
