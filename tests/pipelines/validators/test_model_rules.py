@@ -44,6 +44,7 @@ class Gauge(TenantOwned, Trying):
     on: Mapped[bool] = mapped_column(Boolean())
     note: Mapped[str] = mapped_column(Text(10, least=0))
     code: Mapped[str | None] = mapped_column(String(3))
+    tag: Mapped[str | None] = mapped_column(Text(10, least=2))
 
 
 class Picture(TenantOwned, Trying):
@@ -139,6 +140,7 @@ CASES: list[tuple[Any, Mapping[str, Any], str, Any, Any, Any]] = [
     (Gauge, GAUGE, "on", False, None, False),
     (Gauge, GAUGE, "note", "", None, ""),
     (Gauge, GAUGE, "note", None, "The row has no note", None),
+    (Gauge, GAUGE, "tag", "t", "has 1 characters, but 2 to 10 are allowed", None),
     (Gauge, GAUGE, "code", "long", "is longer than 3 characters", None),
 ]
 
