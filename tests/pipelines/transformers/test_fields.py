@@ -62,6 +62,8 @@ def test_a_field_is_computed_from_the_record_as_it_came() -> None:
     assert batch.rows == [{"name": "TEA POT", "slug": "tea-pot"}]
     assert [(number, field) for number, field, _ in told(batch)] == [(2, "slug"), (3, "name"), (4, "slug")]
     assert told(batch)[1][2] == "The record has no name."
+    (row,) = checked([{"n": 1}], computed(n=lambda row: row["n"] + 1, next=lambda row: row["n"] + 1)).rows
+    assert (row, type(row)) == ({"n": 2, "next": 2}, dict)
 
 
 def test_the_reason_of_a_function_names_its_own_field_where_it_says_one() -> None:

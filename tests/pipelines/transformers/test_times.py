@@ -72,6 +72,12 @@ def test_no_date_of_the_json_schema_suite_is_taken_for_a_time() -> None:
             normalised_time(text)
 
 
+def test_a_sixtieth_second_that_no_leap_second_can_be_is_just_no_time() -> None:
+    for text in ("1998-12-31T23:58:60Z", "1998-12-31T22:59:60Z", "1998-02-31T23:59:60Z"):
+        with pytest.raises(InvalidValue, match="is no date and time"):
+            normalised_time(text)
+
+
 @pytest.mark.parametrize("text", sorted(LEAP_SECONDS))
 def test_a_leap_second_is_rejected_because_no_timestamp_can_be_it(text: str) -> None:
     with pytest.raises(InvalidValue, match="is a leap second, which neither Python nor PostgreSQL has"):

@@ -139,7 +139,10 @@ def records(model: Any) -> st.SearchStrategy[dict[str, Any]]:
     """Give records of a good value or any value in some columns, and sometimes in what is no column."""
     columns = [column for column in model.__table__.columns if column.computed is None]
     fields = {column.name: values(column) | anything for column in columns}
-    return st.fixed_dictionaries({}, optional={**fields, "no column": anything})
+    few = st.sets(st.sampled_from([*fields, "no column"]), min_size=3, max_size=3)
+    some = few.flatmap(lambda names: st.fixed_dictionaries({n: fields.get(n, anything) for n in names}))
+    # of the same size, though not of the same fields
+    return some | st.fixed_dictionaries({}, optional={**fields, "no column": anything})
 
 
 @pytest.mark.parametrize("model", [Product, User])

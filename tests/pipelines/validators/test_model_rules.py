@@ -10,13 +10,13 @@ from typing import Any
 from uuid import UUID
 
 import pytest
-from sqlalchemy import Boolean, Identity, Integer, LargeBinary, SmallInteger, String
+from sqlalchemy import Boolean, Integer, LargeBinary, SmallInteger, String
 from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column
 
 from dataarch.errors import ConfigurationError, InvalidValue
 from dataarch.models import Product, TenantOwned, User, UserActivity, UserSettings
 from dataarch.models.inventory import Inventory, InventoryMovement
-from dataarch.models.types import Text
+from dataarch.models.types import Json, Text
 from dataarch.models.user_session import UserSession
 from dataarch.pipelines.records import Stage
 from dataarch.pipelines.validators.model_rules import valid
@@ -39,12 +39,13 @@ class Gauge(TenantOwned, Trying):
     __tablename__ = "gauges"
     __table_args__ = ({"info": {"skip": True}},)
 
-    number: Mapped[int] = mapped_column(Integer(), Identity(), primary_key=True)
+    number: Mapped[int] = mapped_column(Integer(), primary_key=True, autoincrement=True)
     small: Mapped[int] = mapped_column(SmallInteger())
     on: Mapped[bool] = mapped_column(Boolean())
     note: Mapped[str] = mapped_column(Text(10, least=0))
     code: Mapped[str | None] = mapped_column(String(3))
     tag: Mapped[str | None] = mapped_column(Text(10, least=2))
+    details: Mapped[Any] = mapped_column(Json(), nullable=True)
 
 
 class Picture(TenantOwned, Trying):
@@ -182,8 +183,11 @@ def test_what_is_not_given_is_left_out_where_the_column_has_a_default() -> None:
     batch = checked(rows, valid(Product))
     assert batch.rows == [TYPED, {**TYPED, "id": ID}]
     gauge: Any = Gauge
-    (row,) = checked([{**GAUGE, "number": ""}], valid(gauge)).rows
+    (row,) = checked([{**GAUGE, "number": "", "details": ""}], valid(gauge)).rows
     assert row == GAUGE
+    # also where the one beside it is bad
+    batch = checked([{**GAUGE, "code": "long"}, {**GAUGE, "code": ""}], valid(gauge))
+    assert batch.rows == [{**GAUGE, "code": None}]
 
 
 def test_text_in_a_column_of_json_is_a_json_text_or_a_string_as_it_is_said() -> None:
@@ -262,6 +266,19 @@ def test_records_of_several_forms_are_read_each_by_its_own_in_their_order() -> N
     batch = checked([POT, short, other, MappingProxyType(POT), swapped], valid(Product))
     assert [row["slug"] for row in batch.rows] == ["tea-pot", "tea-pot", "kettle", "tea-pot"]
     assert [one.number for one in batch.rejects] == [5]
+
+
+def test_records_with_as_many_fields_of_other_names_are_not_taken_for_alike() -> None:
+    coded = {**TYPED}
+    plain = {name: value for name, value in TYPED.items() if name != "external_id"}
+    rows = [{**plain, "colour": "red"}, coded, {**plain, "size": 1}]
+    assert checked(rows, valid(Product, extra="ignore")).rows == [plain, coded, plain]
+    batch = checked([{**plain, "colour": "red", "slug": "?"}, coded, {**plain, "size": 1}], valid(Product))
+    assert batch.rows == [coded]
+    assert [(one.number, one.field) for one in batch.rejects] == [(1, "slug"), (3, "")]
+    nameless = {name: value for name, value in TYPED.items() if name != "slug"}
+    assert checked([{**nameless, "colour": 1}, {**TYPED, "size": 1}, coded], valid(Product)).numbers == [3]
+    assert checked([{**nameless, "version": 1}, coded], valid(Product)).numbers == [2]
 
 
 def test_a_bad_value_costs_none_of_many_others() -> None:

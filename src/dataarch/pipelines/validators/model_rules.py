@@ -99,9 +99,11 @@ class _Rules:
         names = tuple(rows[0])
         if set(map(len, rows)) == {len(names)}:
             try:
-                return self._alike(rows, names, bad)
+                # all of them, also those that nobody reads: as many fields of other names are another form
+                given = {name: list(map(itemgetter(name), rows)) for name in names}
             except KeyError:
-                bad.clear()
+                return self._mixed(rows, bad)
+            return self._alike(given, len(rows), bad)
         return self._mixed(rows, bad)
 
     def _mixed(self, rows: Sequence[Row], bad: dict[int, DataArchError]) -> list[Row]:
@@ -111,28 +113,29 @@ class _Rules:
         found: list[Row] = [{}] * len(rows)
         for names, places in groups.items():
             wrong: dict[int, DataArchError] = {}
-            for at, row in zip(places, self._alike([rows[at] for at in places], names, wrong), strict=True):
+            given = {name: [rows[at][name] for at in places] for name in names}
+            for at, row in zip(places, self._alike(given, len(places), wrong), strict=True):
                 found[at] = row
             bad.update((places[at], error) for at, error in wrong.items())
         return found
 
-    def _alike(self, rows: Sequence[Row], names: Names, bad: dict[int, DataArchError]) -> list[Row]:
-        """Read rows that all have these fields; raises KeyError where one has others."""
-        plan = self._plan(names)
+    def _alike(self, given: Mapping[Any, list[Any]], number: int, bad: dict[int, DataArchError]) -> list[Row]:
+        """Read so many rows that all have these fields, each with its values."""
+        plan = self._plan(tuple(given))
         columns: list[Sequence[Any]] = []
         gaps = False
         for at, (name, values) in enumerate(plan.fields):
             if plan.first is not None and plan.first[0] == at:
-                _miss(plan.first[1], len(rows), bad)
-            found, without_it = values.read(list(map(itemgetter(name), rows)), bad, name)
+                _miss(plan.first[1], number, bad)
+            found, without_it = values.read(given[name], bad, name)
             columns.append(found)
             gaps |= without_it
         if plan.first is not None:
-            _miss(plan.first[1], len(rows), bad)
+            _miss(plan.first[1], number, bad)
         if plan.also:
-            for at in range(len(rows)):
+            for at in range(number):
                 bad.setdefault(at, InvalidValue(plan.also, hint=f"Known are {', '.join(sorted(self.names))}."))
-        return _rows([name for name, _ in plan.fields], columns, len(rows), gaps=gaps)
+        return _rows([name for name, _ in plan.fields], columns, number, gaps=gaps)
 
     def _plan(self, names: Names) -> _Plan:
         asked: dict[str, str] = {}
