@@ -307,7 +307,15 @@ class Odd:
         raise TypeError
 
 
-@pytest.mark.parametrize("value", [Odd(), [], {}, (1,), {1}, b"x", 1j, object])
+def too_deep() -> list[Any]:
+    """Return a list that is nested so deeply that it cannot even be shown."""
+    deep: list[Any] = []
+    for _ in range(100_000):
+        deep = [deep]
+    return deep
+
+
+@pytest.mark.parametrize("value", [Odd(), [], {}, (1,), {1}, b"x", 1j, object, too_deep()])
 def test_a_value_of_any_kind_rejects_its_record_and_raises_nothing(value: Any) -> None:
     for field in ("id", *POT, "created_at", "version"):
         batch = checked([POT, {**POT, field: value}], valid(Product))
