@@ -26,7 +26,7 @@ from pipelines.listed import home
 
 pytestmark = pytest.mark.pipeline
 
-SCHEDULE = ("schedule",)
+SCHEDULE = ("pipeline", "schedule")
 """The words that lead to the commands."""
 
 FEEDS = """

@@ -83,9 +83,9 @@ MOVE = text(
 
 LINEAGE = text(
     """
-    INSERT INTO pipeline_batches (tenant_id, run_id, number, source, first_record, first_byte, bytes, table_name, rows,
-                                  least_id, greatest_id, extracted_at, transformed_at)
-    SELECT :tenant, :run, coalesce(max(number), 0) + 1, :source, :first_record, :first_byte, :bytes, :table,
+    INSERT INTO pipeline_batches (tenant_id, run_id, number, source, first_record, first_byte, bytes, checksum,
+                                  table_name, rows, least_id, greatest_id, extracted_at, transformed_at)
+    SELECT :tenant, :run, coalesce(max(number), 0) + 1, :source, :first_record, :first_byte, :bytes, :checksum, :table,
            CAST(:rows AS jsonb), :least, :greatest, :extracted_at, :transformed_at
     FROM pipeline_batches WHERE tenant_id = :tenant AND run_id = :run
     """
@@ -226,6 +226,7 @@ class Books:
             first_record=first,
             first_byte=batch.before.bytes,
             bytes=batch.after.bytes - batch.before.bytes,
+            checksum=None if self.run.replay_of else batch.after.checksum,
             table=written.table,
             rows=f"{{{pairs}}}",
             least=UUID(min(ids)),
