@@ -21,11 +21,12 @@ from sqlalchemy import make_url, text
 from dataarch.caching.database import Database as CachingDatabase
 from dataarch.database.unit_of_work import Database
 from dataarch.errors import ConfigurationError, DependencyMissing, InputMissing, PipelineBusy
-from dataarch.models import Product
+from dataarch.models import PipelineRun, Product
 from dataarch.models.base import new_id
 from dataarch.pipelines.books import guarded
 from dataarch.pipelines.extractors import CsvFiles, Query
 from dataarch.pipelines.loaders.replace import Replace
+from dataarch.pipelines.observer import Begun
 from dataarch.pipelines.openlineage import OpenLineage
 from dataarch.pipelines.outcome import Outcome
 from dataarch.pipelines.pipeline import Pipeline
@@ -199,6 +200,23 @@ def test_a_run_that_was_killed_is_told_as_aborted_by_the_next_one(
         ("COMPLETE", str(outcome.run_id)),
     ]
     assert facet(told.events[0], "errorMessage")["message"] == "It was killed."
+
+
+def test_an_observer_hears_of_the_end_when_it_is_stored_and_the_lock_is_gone(db: Database, tenant_id: UUID) -> None:
+    class Curious:
+        def begun(self, _run: Begun, /) -> None:
+            with pytest.raises(PipelineBusy), guarded(db, tenant_id, "products"):
+                pass
+
+        def ended(self, run: Begun, _outcome: Outcome, _error: BaseException | None, /) -> None:
+            with guarded(db, tenant_id, "products"), db.tenant(tenant_id) as session:
+                states.append(session.get_one(PipelineRun, (tenant_id, run.run.id)).state)
+
+    states: list[str] = []
+    Runner(db, PRODUCTS, tenant_id, observer=Curious()).run({"a": [product(1)]})
+    with pytest.raises(ZeroDivisionError):
+        Runner(db, replace(PRODUCTS, steps=(lambda _: 1 / 0,)), tenant_id, observer=Curious()).run({"b": [product(1)]})  # type: ignore[arg-type]
+    assert states == ["finished", "failed"]
 
 
 def test_a_run_that_never_begins_tells_nothing(db: Database, tenant_id: UUID, told: Endpoint) -> None:

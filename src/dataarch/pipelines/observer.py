@@ -40,10 +40,10 @@ class Begun:
 class Observer(Protocol):
     """Is told of runs, outside of their transactions; it raises nothing, and keeps nobody waiting for long."""
 
-    def begun(self, run: Begun) -> None:
+    def begun(self, run: Begun, /) -> None:
         """Hear that a run has begun."""
         ...
 
-    def ended(self, run: Begun, outcome: Outcome, error: BaseException | None) -> None:
+    def ended(self, run: Begun, outcome: Outcome, error: BaseException | None, /) -> None:
         """Hear what became of a run, and the error that stopped it, if one did."""
         ...

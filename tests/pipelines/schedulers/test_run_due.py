@@ -7,6 +7,8 @@ import signal
 import subprocess
 import sys
 from collections import Counter
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -21,11 +23,11 @@ from dataarch.database.unit_of_work import Database
 from dataarch.errors import ConfigurationError, InvalidValue, ServerUnreachable
 from dataarch.models import PipelineRun, Product
 from dataarch.models.base import new_id
-from dataarch.pipelines.books import guarded
+from dataarch.pipelines.books import KILLED, guarded
 from dataarch.pipelines.extractors import JsonLines
 from dataarch.pipelines.records import Batch
 from dataarch.pipelines.runner import run
-from dataarch.pipelines.schedulers.run_due import Ran, past_of, run_due
+from dataarch.pipelines.schedulers.run_due import PAST, Ran, past_of, run_due
 from dataarch.pipelines.schedulers.schedule import Missed, Past, Schedule
 from pipelines.listed import CUT_OFF, home, pipeline, product, stored
 from pipelines.schedulers.due_pipelines import NAMES
@@ -168,6 +170,42 @@ def test_a_server_that_is_away_stops_all(db: Database, tenant_id: UUID) -> None:
     settings = db.settings.model_copy(update={"database_url": "postgresql://127.0.0.1:1/nowhere"})
     with CachingDatabase(settings) as away, pytest.raises(ServerUnreachable):
         due_runs(away, [hourly(tenant_id), hourly(tenant_id, pipeline=pipeline("others"))])
+
+
+def test_a_run_that_somebody_did_since_it_was_looked_at_is_not_done_again(
+    db: Database, tenant_id: UUID, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    others: list[Ran] = []
+
+    @contextmanager
+    def late(*of: Any) -> Iterator[None]:
+        monkeypatch.undo()
+        others.extend(due_runs(db, [hourly(tenant_id)]))
+        with guarded(*of):
+            yield
+
+    monkeypatch.setattr("dataarch.pipelines.schedulers.run_due.guarded", late)
+    assert due_runs(db, [hourly(tenant_id)]) == []
+    assert len(others) == len(runs(db, tenant_id)) == 1
+
+
+def test_what_is_known_of_a_schedule_is_read_from_a_few_of_its_runs(db: Database, tenant_id: UUID) -> None:
+    with db.tenant(tenant_id) as session:
+        session.execute(
+            text(
+                "INSERT INTO pipeline_runs (tenant_id, id, pipeline, version, state, scheduled_for, started_at,"
+                " finished_at) SELECT :tenant, gen_random_uuid(), 'products', '1', 'finished', t, t, t"
+                " FROM generate_series(CAST(:now AS timestamptz) - interval '3000 hours', :now, '1 hour') AS t"
+            ),
+            {"tenant": tenant_id, "now": LATEST},
+        )
+    with db.owner() as owner:
+        owner.execute(text("ANALYZE pipeline_runs"))
+    parameters = {"tenant": tenant_id, "pipeline": "products", "killed": KILLED}
+    plan = db.explain(str(PAST), parameters, tenant_id=tenant_id, analyze=True)
+    assert past_of(db, tenant_id, hourly(tenant_id)) == Past(done=LATEST, state="finished")
+    assert "pipeline_runs" not in plan.sequential_scans
+    assert plan.buffers.hit + plan.buffers.read < 60, "\n".join(map(str, plan.tree))
 
 
 # ── real processes ────────────────────────────────────────────────────────────────────────────────────────────────

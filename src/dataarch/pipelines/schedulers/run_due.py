@@ -21,21 +21,22 @@ from dataarch.pipelines.runner import Runner
 from dataarch.pipelines.schedulers.schedule import Past, Schedule, Standing, distinct, standing
 from dataarch.pipelines.tenants import find_tenant
 
-__all__ = ["Ran", "past_of", "run_due", "tenant_of_schedule"]
+__all__ = ["PAST", "Ran", "past_of", "run_due", "tenant_of_schedule"]
 
 PAST = text(
     """
     WITH scheduled AS NOT MATERIALIZED (
         SELECT scheduled_for, started_at, state, state = 'running' OR error IS NOT DISTINCT FROM :killed AS killed
         FROM pipeline_runs WHERE tenant_id = :tenant AND pipeline = :pipeline AND scheduled_for IS NOT NULL
-    ), done AS (SELECT scheduled_for, started_at FROM scheduled WHERE NOT killed ORDER BY started_at DESC LIMIT 1)
+    ), done AS (SELECT scheduled_for, started_at FROM scheduled WHERE NOT killed ORDER BY started_at DESC LIMIT 1),
+    latest AS (SELECT scheduled_for, started_at, killed FROM scheduled ORDER BY started_at DESC LIMIT 20)
     SELECT (SELECT scheduled_for FROM done) AS done,
-           (SELECT max(scheduled_for) FROM scheduled
+           (SELECT max(scheduled_for) FROM latest
             WHERE killed AND started_at >= coalesce((SELECT started_at FROM done), '-infinity')) AS killed,
            (SELECT state FROM scheduled ORDER BY started_at DESC LIMIT 1) AS state
     """
 )
-"""The index gives the newest first: however many runs there were, a few of them are read."""
+"""The index gives the newest first: however many runs there were, a few of them are read; a limit has it used."""
 
 
 @dataclass(frozen=True, slots=True)
