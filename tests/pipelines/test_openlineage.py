@@ -314,6 +314,7 @@ def test_an_endpoint_that_refuses_is_warned_of_once(
         outcome = observed(db, tenant_id, {"a": [product(1)]}, OpenLineage(refusing.url))
     assert outcome.counts.loaded == 1
     assert len(warnings_of(caplog)) == 1
+    assert [event["eventType"] for event in refusing.events] == ["START"]
 
 
 def test_an_endpoint_that_never_answers_is_waited_for_no_longer_than_the_patience(
@@ -396,7 +397,7 @@ def test_nothing_of_the_client_is_imported_by_a_run_that_tells_nobody() -> None:
     assert subprocess.run([sys.executable, "-c", code]).returncode == 0
 
 
-def test_a_process_ends_though_the_endpoint_never_answers(db: Database, tenant_id: UUID) -> None:
+def test_a_process_ends_though_the_endpoint_never_answers(db: Database, tenant_id: UUID, tmp_path: Path) -> None:
     code = """
 import sys
 from uuid import UUID
@@ -408,11 +409,14 @@ with Database() as db:
 """
     with endpoint() as silent:
         silent.hold.clear()
+        config = tmp_path / "openlineage.yml"
+        config.write_text(f"transport:\n  type: http\n  url: {silent.url}\n  timeout: 600\n")
         variables = {
             **os.environ,
             "PYTHONPATH": str(Path(__file__).resolve().parents[1]),
             "DATAARCH_DATABASE_URL": str(db.settings.database_url),
-            "DATAARCH_OPENLINEAGE": silent.url,
+            "DATAARCH_OPENLINEAGE": "client",
+            "OPENLINEAGE_CONFIG": str(config),
         }
         ended = subprocess.run(
             [sys.executable, "-c", code, str(tenant_id)], env=variables, capture_output=True, text=True, timeout=60

@@ -65,6 +65,13 @@ def test_a_time_of_the_day_that_comes_twice_counts_the_first_time(expression: st
     assert local(cron, datetime(2026, 10, 23, 12, tzinfo=BERLIN), len(times)) == times
 
 
+def test_in_the_second_of_two_hours_with_one_name_its_times_have_been() -> None:
+    cron, first = Cron("45 2 * * *", "Europe/Berlin"), datetime(2026, 10, 25, 0, 45, tzinfo=UTC)
+    for now in (datetime(2026, 10, 25, 1, 10, tzinfo=UTC), datetime(2026, 10, 25, 1, 50, tzinfo=UTC)):
+        assert cron.latest(now) == first
+        assert cron.after(now) == datetime(2026, 10, 26, 1, 45, tzinfo=UTC)
+
+
 def test_what_comes_every_hour_or_every_few_minutes_goes_by_what_has_passed_and_not_by_the_clocks() -> None:
     hourly = Cron("30 * * * *", "Europe/Berlin")
     spring, autumn = datetime(2026, 3, 29, 0, tzinfo=BERLIN), datetime(2026, 10, 25, 1, tzinfo=BERLIN)
