@@ -3,8 +3,8 @@
 A million products, half of them there with another price. The pipeline reads the file, validates each record against
 the model, upserts batch by batch, and writes down where every row came from. The other way is written by hand, in a
 session of the same role with the same policies: COPY of the file itself into a stage, and INSERT … ON CONFLICT DO
-UPDATE; it checks nothing and knows nothing of its rows afterwards. Ends with 1 where the pipeline has less than 0.60 of its speed,
-or takes more than 300 MB of memory. Servers: as in main_job.py, of a superuser.
+UPDATE; it checks nothing and knows nothing of its rows afterwards. Ends with 1 where the pipeline has less than 0.60 of
+its speed, or takes more than 300 MB of memory. Servers: as in main_job.py, of a superuser.
 """
 
 from __future__ import annotations
@@ -26,6 +26,7 @@ import psycopg
 from rich.console import Console
 from rich.table import Table
 
+from benchmarks.cache.near import redis_url
 from benchmarks.partitions.history import admin_url, connected, fresh_database
 from benchmarks.partitions.verdict import Verdict
 from dataarch.caching.database import Database
@@ -117,7 +118,7 @@ def measured(file: Path, count: int, repetitions: int) -> dict[str, list[tuple[f
     with ExitStack() as stack:
         settings = stack.enter_context(fresh_database(admin_url()))
         owner = stack.enter_context(connected(settings.owner))
-        db = stack.enter_context(Database(settings))
+        db = stack.enter_context(Database(settings.model_copy(update={"redis_url": redis_url()})))
         tenant_id = new_id()
         owner.execute("INSERT INTO tenants (id, slug, name) VALUES (%s, 'acme', 'Acme')", [tenant_id])
         for repetition in range(repetitions):
