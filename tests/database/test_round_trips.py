@@ -70,7 +70,7 @@ def test_a_statement_that_cannot_be_sent_leaves_its_connection_as_it_was(
     read(db, home)
     with pytest.raises(DataArchError), db.tenant(home.id) as session:
         # the protocol has 16 bits for their number
-        session.execute(select(User.id).where(User.email.in_([str(number) for number in range(70_000)])))
+        session.execute(select(User.id).where(User.full_name.in_([str(number) for number in range(70_000)])))
     for _ in range(8):
         read(db, home)
 
