@@ -84,6 +84,7 @@ CREATE TABLE public.pipeline_batches (
     first_record bigint NOT NULL,
     first_byte bigint NOT NULL,
     bytes bigint NOT NULL,
+    checksum text,
     table_name text NOT NULL,
     rows jsonb DEFAULT '{}'::jsonb NOT NULL,
     least_id uuid NOT NULL,
@@ -95,10 +96,18 @@ CREATE TABLE public.pipeline_batches (
     CONSTRAINT fk_pipeline_batches_pipeline_runs FOREIGN KEY (tenant_id, run_id)
         REFERENCES public.pipeline_runs (tenant_id, id) ON DELETE CASCADE,
     CONSTRAINT ck_pipeline_batches_source_valid CHECK (char_length(source) BETWEEN 1 AND 1000),
+    CONSTRAINT ck_pipeline_batches_checksum_valid CHECK (checksum ~ '^[0-9a-f]{64}$'),
     CONSTRAINT ck_pipeline_batches_table_name_valid CHECK (char_length(table_name) BETWEEN 1 AND 63),
     CONSTRAINT ck_pipeline_batches_within_source CHECK (first_record >= 1 AND first_byte >= 0 AND bytes >= 0)
 )
 """
+
+# ids of UUIDv7 grow: rows that were written last are asked for most, and are few by their greatest id
+OF_ROW = """
+CREATE INDEX ix_pipeline_batches_tenant_id_greatest_id_least_id
+    ON public.pipeline_batches (tenant_id, greatest_id, least_id)
+"""
+
 REJECTS = """
 CREATE TABLE public.pipeline_rejects (
     tenant_id uuid NOT NULL,
@@ -147,7 +156,7 @@ GRANTS = {
 
 
 def upgrade() -> None:
-    for statement in (RUNS, LATEST_RUNS, SOURCES, BATCHES, REJECTS, OF_RUN):
+    for statement in (RUNS, LATEST_RUNS, SOURCES, BATCHES, OF_ROW, REJECTS, OF_RUN):
         op.execute(statement)
     op.execute(take_back(TABLES))
     for table, privileges in GRANTS.items():

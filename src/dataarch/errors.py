@@ -7,7 +7,7 @@
     │   ├── DatabaseUrlMissing · InvalidUrl · EmbeddedServerError · InputMissing · DependencyMissing · ArchiveError
     ├── ServerError                 the server is not what we need, or cannot do it now
     │   ├── ServerUnreachable · ServerTooOld · SchemaNotMigrated · PrivilegeMissing · PartitionRefused · StatementLost
-    │   ├── ClockImplausible · IndexDiffers · ReadOnlyUnit
+    │   ├── ClockImplausible · IndexDiffers · ReadOnlyUnit · DiskFull
     │   └── Retryable               the same work may succeed when it is tried again
     │       ├── LockTimeout · StatementTimeout · Deadlock · SerializationFailure · NoConnectionFree · PartitionMissing
     │       └── CacheUnreachable · PipelineBusy
@@ -41,9 +41,9 @@ from sqlalchemy.exc import DontWrapMixin
 # fmt: off
 __all__ = [
     "AlreadyExists", "ArchiveError", "CacheUnreachable", "CheckFailed", "ClockImplausible", "ConfigurationError",
-    "ConstraintError", "DataArchError", "DatabaseUrlMissing", "Deadlock", "DependencyMissing", "EmailTaken",
-    "EmbeddedServerError", "ExternalIdTaken", "FeedError", "IdempotencyKeyReused", "IndexDiffers", "InputMissing",
-    "InsufficientStock", "InvalidCursor", "InvalidEmail", "InvalidJson", "InvalidMoney", "InvalidMonth",
+    "ConstraintError", "DataArchError", "DatabaseUrlMissing", "Deadlock", "DependencyMissing", "DiskFull",
+    "EmailTaken", "EmbeddedServerError", "ExternalIdTaken", "FeedError", "IdempotencyKeyReused", "IndexDiffers",
+    "InputMissing", "InsufficientStock", "InvalidCursor", "InvalidEmail", "InvalidJson", "InvalidMoney", "InvalidMonth",
     "InvalidPartitioning", "InvalidPeriod", "InvalidSlug", "InvalidText", "InvalidUrl", "InvalidValue", "LedgerBroken",
     "LockTimeout", "MissingValue", "NaiveDatetime", "NoConnectionFree", "PartitionMissing", "PartitionRefused",
     "PipelineBusy", "PlanNotRun", "PrivilegeMissing", "ReadOnlyUnit", "ReservationEnded", "ReservationExpired",
@@ -217,6 +217,12 @@ class ReadOnlyUnit(ServerError):
     """Something was to be written in a unit of work that only reads, or on a server that follows another one."""
 
     default_hint = "Write it in a unit of work of its own, opened with `with db.tenant(tenant_id) as session:`."
+
+
+class DiskFull(ServerError):
+    """The server has no room left for what was to be written."""
+
+    default_hint = "Make room on the server's disk, and run it again: what was committed stays."
 
 
 class Retryable(ServerError):

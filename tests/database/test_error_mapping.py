@@ -335,6 +335,7 @@ STATES = {
     "22003": errors.InvalidValue,
     "42P05": errors.StatementLost,
     "26000": errors.StatementLost,
+    "53100": errors.DiskFull,
     "42P01": errors.SchemaNotMigrated,
     "42703": errors.SchemaNotMigrated,
     "42883": errors.SchemaNotMigrated,

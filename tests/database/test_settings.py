@@ -36,6 +36,8 @@ FROM_ENVIRONMENT = {
     "session_lifetime": ("86400", 86400.0),
     "session_touch_every": ("0", 0.0),
     "cursor_secret": ("sixteen letters!", SecretStr("sixteen letters!")),
+    "openlineage": ("https://lineage.internal", "https://lineage.internal"),
+    "openlineage_namespace": ("shop", "shop"),
 }
 
 REFUSED = {
@@ -263,7 +265,12 @@ def test_no_password_is_in_the_error_about_a_url_that_is_no_text(field: str) -> 
     "value", [f"postgresql://app:{SECRET}@db/shop", f"postgresql://app@db/shop?password={SECRET}&sslpassword={SECRET}"]
 )
 def test_no_password_is_in_the_representation_of_settings(value: str, shown: object) -> None:
-    settings = Settings(database_url=value, owner_url=value, redis_url=f"redis://:{SECRET}@cache:6379/0")
+    settings = Settings(
+        database_url=value,
+        owner_url=value,
+        redis_url=f"redis://:{SECRET}@cache:6379/0",
+        openlineage=f"https://me:{SECRET}@lineage.internal",
+    )
     assert callable(shown)
     text = shown(settings)
     assert SECRET not in text

@@ -7,7 +7,7 @@ import sys
 import typer
 from sqlalchemy.exc import DBAPIError, SQLAlchemyError
 
-from dataarch.cli import cache, demo, explain, partitions, schema, server
+from dataarch.cli import cache, demo, explain, lineage, partitions, pipeline, schema, server
 from dataarch.cli.terminal import harden_streams, say_error
 from dataarch.errors import DataArchError
 
@@ -25,9 +25,11 @@ app = typer.Typer(
 app.add_typer(server.app, name="server")
 app.add_typer(partitions.app, name="partitions")
 app.add_typer(cache.app, name="cache")
+app.add_typer(pipeline.app, name="pipeline")
 app.command()(schema.upgrade)
 app.command()(schema.downgrade)
 app.command()(explain.explain)
+app.command()(lineage.lineage)
 app.command()(demo.demo)
 
 

@@ -55,6 +55,7 @@ SERVER_STATES: Mapping[str, tuple[type[DataArchError], str]] = {
     "25P03": (errors.StatementTimeout, "The transaction was idle longer than it may"),
     "40P01": (errors.Deadlock, "Two transactions waited for each other"),
     "40001": (errors.SerializationFailure, "A concurrent transaction came first"),
+    "53100": (errors.DiskFull, "The server's disk is full"),
     "42P01": (errors.SchemaNotMigrated, "A table is not there"),
     "42703": (errors.SchemaNotMigrated, "A column is not there"),
     "42883": (errors.SchemaNotMigrated, "A function is not there"),

@@ -23,7 +23,7 @@ APP_ROLE = "dataarch_app"
 
 POSTGRESQL_NAMES = frozenset({"postgres", "postgresql", "postgresql+psycopg"})
 
-URL_FIELDS = frozenset({"database_url", "owner_url", "replica_url", "redis_url"})
+URL_FIELDS = frozenset({"database_url", "owner_url", "replica_url", "redis_url", "openlineage"})
 
 NEVER_SHOWN = URL_FIELDS | {"cursor_secret"}
 """Fields whose values are in no message."""
@@ -124,6 +124,8 @@ class Settings(BaseSettings):
     in transaction mode older than 1.22, or without ``max_prepared_statements``, it must be ``none``: never.
     ``cursor_secret``, of 16 characters at the least, seals the cursors of pages. By default each process has a random
     one, so that no other reads its cursors: give the same to all processes that serve one list.
+    ``openlineage`` is where runs of pipelines tell of themselves: a file, ``http://…``, or ``client``, which has a
+    configuration of its own; ``openlineage_namespace`` is that of their jobs.
     Parameters in a URL, such as ``?application_name=web&connect_timeout=3``, come before these settings.
     """
 
@@ -152,6 +154,8 @@ class Settings(BaseSettings):
     session_idle: SessionSeconds = 1800.0
     session_lifetime: SessionSeconds = 14 * 86400.0
     session_touch_every: Annotated[float, Field(ge=0, le=TEN_YEARS, allow_inf_nan=False)] = 60.0
+    openlineage: str | None = None
+    openlineage_namespace: str = Field(default="dataarch", min_length=1)
     prepare_threshold: Annotated[int | None, Field(ge=1), BeforeValidator(_never)] = 5
     cursor_secret: SecretStr = Field(default_factory=_secret_of_this_process, min_length=16)
 

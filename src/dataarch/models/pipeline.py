@@ -88,7 +88,8 @@ class PipelineBatch(TenantOwned, Base):
     """Rows of one table that one transaction of a run has written, and the part of a source that they come from.
 
     ``rows`` has for the id of each row which record of the batch it is, from 0. The least and the greatest id find a
-    row without looking into all batches.
+    row without looking into all batches. ``checksum`` is that of the source up to the end of the batch; a replay, which
+    reads none, has no checksum.
     """
 
     __tablename__ = "pipeline_batches"
@@ -97,6 +98,7 @@ class PipelineBatch(TenantOwned, Base):
             ["tenant_id", "run_id"], ["pipeline_runs.tenant_id", "pipeline_runs.id"], ondelete="CASCADE"
         ),
         CheckConstraint("first_record >= 1 AND first_byte >= 0 AND bytes >= 0", name="within_source"),
+        Index(None, "tenant_id", "greatest_id", "least_id"),
     )
 
     run_id: Mapped[UUID] = mapped_column(primary_key=True)
@@ -105,6 +107,7 @@ class PipelineBatch(TenantOwned, Base):
     first_record: Mapped[int] = mapped_column(BigInteger())
     first_byte: Mapped[int] = mapped_column(BigInteger())
     bytes: Mapped[int] = mapped_column(BigInteger())
+    checksum: Mapped[str | None] = mapped_column(Sha256())
     table_name: Mapped[str] = mapped_column(Text(63))
     rows: Mapped[Any] = mapped_column(Json(), default=dict, server_default=text("'{}'::jsonb"))
     least_id: Mapped[UUID]

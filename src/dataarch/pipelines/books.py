@@ -27,7 +27,10 @@ from dataarch.pipelines.pipeline import Written
 from dataarch.pipelines.reading import Ready
 from dataarch.pipelines.records import Position, Reject
 
-__all__ = ["Books", "HowFar", "Run", "guarded"]
+__all__ = ["KILLED", "Books", "HowFar", "Run", "guarded"]
+
+KILLED = "It was killed."
+"""What is stored as the error of a run that never ended."""
 
 LONGEST_REASON = 2_000
 LONGEST_FIELD = 200
@@ -41,8 +44,8 @@ LOCK = text(
 
 ABANDON = text(
     """
-    UPDATE pipeline_runs SET state = 'failed', finished_at = clock_timestamp(), error = 'It was killed.'
-    WHERE tenant_id = :tenant AND pipeline = :pipeline AND state = 'running'
+    UPDATE pipeline_runs SET state = 'failed', finished_at = clock_timestamp(), error = :killed
+    WHERE tenant_id = :tenant AND pipeline = :pipeline AND state = 'running' RETURNING id
     """
 )
 
@@ -80,9 +83,9 @@ MOVE = text(
 
 LINEAGE = text(
     """
-    INSERT INTO pipeline_batches (tenant_id, run_id, number, source, first_record, first_byte, bytes, table_name, rows,
-                                  least_id, greatest_id, extracted_at, transformed_at)
-    SELECT :tenant, :run, coalesce(max(number), 0) + 1, :source, :first_record, :first_byte, :bytes, :table,
+    INSERT INTO pipeline_batches (tenant_id, run_id, number, source, first_record, first_byte, bytes, checksum,
+                                  table_name, rows, least_id, greatest_id, extracted_at, transformed_at)
+    SELECT :tenant, :run, coalesce(max(number), 0) + 1, :source, :first_record, :first_byte, :bytes, :checksum, :table,
            CAST(:rows AS jsonb), :least, :greatest, :extracted_at, :transformed_at
     FROM pipeline_batches WHERE tenant_id = :tenant AND run_id = :run
     """
@@ -163,10 +166,11 @@ class Books:
         """The parameters that every statement has: the tenant and the run."""
         return {"tenant": self.session.tenant_id, "run": self.run.id}
 
-    def begin(self) -> None:
-        """Write down that the run has begun, and that earlier ones which never ended were killed."""
-        self._do(ABANDON, pipeline=self.run.pipeline)
+    def begin(self) -> list[UUID]:
+        """Write down that the run has begun, and that earlier ones which never ended were killed; return these."""
+        killed = [UUID(str(one)) for one in self._do(ABANDON, pipeline=self.run.pipeline, killed=KILLED).scalars()]
         self.count(Counts())
+        return killed
 
     def count(self, counts: Counts) -> None:
         """Add what became of some records."""
@@ -222,6 +226,7 @@ class Books:
             first_record=first,
             first_byte=batch.before.bytes,
             bytes=batch.after.bytes - batch.before.bytes,
+            checksum=None if self.run.replay_of else batch.after.checksum,
             table=written.table,
             rows=f"{{{pairs}}}",
             least=UUID(min(ids)),

@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import NamedTuple
 from uuid import UUID
 
 from dataarch.errors import FeedError, InvalidValue
-from dataarch.pipelines.records import Reject
+from dataarch.pipelines.records import Position, Reject, Source
 
-__all__ = ["Counts", "Outcome", "Progress", "SourceFailed"]
+__all__ = ["Counts", "Outcome", "Progress", "ReadFrom", "SourceFailed"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,6 +68,15 @@ class Progress(NamedTuple):
     counts: Counts
 
 
+@dataclass(slots=True)
+class ReadFrom:
+    """How much was read from a source, and committed."""
+
+    source: Source
+    records: int = 0
+    bytes: int = 0
+
+
 @dataclass
 class Outcome:
     """What became of a run.
@@ -79,6 +88,8 @@ class Outcome:
         seconds: how long it took.
         reasons: rejects by stage, field and reason.
         failed: sources that could not be read to their end.
+        inputs: how much was read from each source, by its name.
+        outputs: how many rows were written, by the names of their tables.
     """
 
     run_id: UUID
@@ -87,8 +98,22 @@ class Outcome:
     seconds: float = 0.0
     reasons: Counter[tuple[str, str, str]] = field(default_factory=Counter)
     failed: list[SourceFailed] = field(default_factory=list)
+    inputs: dict[str, ReadFrom] = field(default_factory=dict)
+    outputs: Counter[str] = field(default_factory=Counter)
 
-    def add(self, counts: Counts, rejects: Iterable[Reject]) -> None:
+    @property
+    def failure(self) -> str | None:
+        """What is wrong with the run, as a sentence; None where all was read."""
+        return f"{len(self.failed)} of its sources failed: {self.failed[0].error}" if self.failed else None
+
+    def moved(self, source: Source, before: Position, after: Position) -> None:
+        """Count how much of a source was read and committed."""
+        read = self.inputs.setdefault(source.name, ReadFrom(source))
+        read.records += after.records - before.records
+        read.bytes += after.bytes - before.bytes
+
+    def add(self, counts: Counts, rejects: Iterable[Reject], written: Mapping[str, int]) -> None:
         """Count what was committed."""
         self.counts += counts
+        self.outputs.update(written)
         self.reasons.update((one.stage, one.field, one.reason) for one in rejects)

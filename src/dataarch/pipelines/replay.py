@@ -111,7 +111,7 @@ class _Replay(Work):
 
         self.add(self.within(self.tenant_id, load))
         self.outcome.sources += 1
-        self.tell(batch)
+        self.tell(batch.source, batch.before, batch.after)
 
     def _extracted(self, source: str, rejects: Sequence[PipelineReject]) -> Batch:
         """Return rejects as the extractor would give them now."""

@@ -113,7 +113,7 @@ class Runner(Work):
                 self.add(self.within(tenant_id, partial(self._load_other, ready=theirs, begun_by=begun_by)))
                 self.others.add(tenant_id)
         self.add(self.within(self.tenant_id, lambda books: self._load_own(books, mine, begun_by)))
-        self.tell(ready.batch)
+        self.tell(ready.batch.source, ready.batch.before, ready.batch.after)
 
     def _load_own(self, books: Books, ready: Ready, begun_by: UUID) -> Told:
         batch = ready.batch
@@ -140,6 +140,7 @@ class Runner(Work):
     def _load_whole(self, source: Source, ahead: Iterator[Ready | FeedError]) -> None:
         """Load all of a source in one transaction; an error in the source undoes it."""
         told: list[Told] = []
+        after = Position()
         try:
             with self.db.tenant(self.tenant_id) as session:
                 books = Books(session, self.this)
@@ -149,14 +150,16 @@ class Runner(Work):
                     if not told:
                         removed = Counts(removed=self.pipeline.load.begin(session))
                         books.count(removed)
-                        told.append((removed, ()))
+                        told.append(Told(removed))
                     told.append(self.write(books, ready))
-                    books.move(source.name, ready.batch.after, self.this.id)
+                    after = ready.batch.after
+                    books.move(source.name, after, self.this.id)
         except FeedError as broken:
             self.outcome.failed.append(SourceFailed(source.name, broken))
         else:
             for one in told:
                 self.add(one)
+            self.tell(source, Position(), after)
 
     # ── many tenants ──────────────────────────────────────────────────────────────────────────────────────────────
 

@@ -3,22 +3,25 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager, nullcontext, suppress
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager, nullcontext, suppress
+from dataclasses import dataclass, field
 from datetime import datetime
 from importlib.metadata import version
-from typing import TypeVar
+from typing import NamedTuple, TypeVar
 from uuid import UUID
 
+from dataarch.clock import utcnow
 from dataarch.database.unit_of_work import Database
 from dataarch.errors import DataArchError, InvalidValue, PipelineBusy, Retryable
 from dataarch.models.base import new_id
 from dataarch.pipelines.books import Books, Run, guarded
+from dataarch.pipelines.observer import Begun, Observer
+from dataarch.pipelines.openlineage import openlineage_of
 from dataarch.pipelines.outcome import Counts, Outcome, Progress
 from dataarch.pipelines.pipeline import Loaded, Pipeline
 from dataarch.pipelines.reading import Ready
-from dataarch.pipelines.records import Batch, Reject, Stage, rejected
+from dataarch.pipelines.records import Batch, Position, Reject, Source, Stage, rejected
 
 __all__ = ["BATCH", "Told", "Work"]
 
@@ -29,8 +32,14 @@ TRIES = 5
 PAUSE = 0.05
 """Seconds before a transaction that met others is tried again; twice as long each time."""
 
-Told = tuple[Counts, Sequence[Reject]]
-"""What became of the records of one transaction."""
+
+class Told(NamedTuple):
+    """What became of the records of one transaction, and how many rows it has written, by the names of tables."""
+
+    counts: Counts
+    rejects: Sequence[Reject] = ()
+    written: Mapping[str, int] = {}
+
 
 Answer = TypeVar("Answer")
 
@@ -47,6 +56,7 @@ class Work:
         on_progress: called after each commit.
         scheduled_for: the time at which it was due, if a schedule says so.
         replay_of: the run whose rejects are taken again, if it is a replay.
+        observer: is told of the run; without one, who the settings say.
     """
 
     db: Database
@@ -56,6 +66,7 @@ class Work:
     on_progress: Callable[[Progress], None] | None = None
     scheduled_for: datetime | None = None
     replay_of: UUID | None = None
+    observer: Observer | None = field(default=None, kw_only=True)
 
     def __post_init__(self) -> None:
         if self.batch < 1:
@@ -64,6 +75,7 @@ class Work:
         self.this = Run(new_id(), self.pipeline.name, whole, self.replay_of, self.scheduled_for)
         self.outcome = Outcome(self.this.id)
         self.others: set[UUID] = set()
+        self.observer = self.observer or openlineage_of(self.db.settings)
 
     @contextmanager
     def under_way(self) -> Iterator[None]:
@@ -73,14 +85,14 @@ class Work:
             PipelineBusy: somebody does.
         """
         started = time.perf_counter()
-        with guarded(self.db, self.tenant_id, self.pipeline.name):
-            self.within(self.tenant_id, Books.begin)
+        with ExitStack() as observed, guarded(self.db, self.tenant_id, self.pipeline.name):
+            self._begun(self.within(self.tenant_id, Books.begin), observed)
             try:
                 yield
             except BaseException as error:
                 self._end(str(error) or type(error).__name__)
                 raise
-            self._end(self._failure())
+            self._end(self.outcome.failure)
         self.outcome.seconds = time.perf_counter() - started
 
     def within(self, tenant_id: UUID, work: Callable[[Books], Answer]) -> Answer:
@@ -98,29 +110,35 @@ class Work:
         """Write the rows of a batch, and down what became of each record."""
         batch = ready.batch
         loaded = self.pipeline.load.load(books.session, batch.rows) if batch.rows else None
-        counts, rejects = _told(batch, loaded)
-        books.count(counts)
+        told = _told(batch, loaded)
+        books.count(told.counts)
         for written in loaded.written if loaded is not None else ():
             books.lineage(ready, written, batch.numbers)
-        books.reject(batch.source.name, rejects)
-        return counts, rejects
+        books.reject(batch.source.name, told.rejects)
+        return told
 
     def add(self, told: Told) -> None:
         """Count what was committed."""
         self.outcome.add(*told)
 
-    def tell(self, batch: Batch) -> None:
-        """Say how far the run is."""
+    def tell(self, source: Source, before: Position, after: Position) -> None:
+        """Say how far the run is: what of a source was committed."""
+        self.outcome.moved(source, before, after)
         if self.on_progress is not None:
-            self.on_progress(Progress(batch.source.name, batch.after.bytes, self.outcome.counts))
+            self.on_progress(Progress(source.name, after.bytes, self.outcome.counts))
 
     def _once(self, tenant_id: UUID, work: Callable[[Books], Answer]) -> Answer:
         with self.db.tenant(tenant_id) as session:
             return work(Books(session, self.this))
 
-    def _failure(self) -> str | None:
-        failed = self.outcome.failed
-        return f"{len(failed)} of its sources failed: {failed[0].error}" if failed else None
+    def _begun(self, killed: Sequence[UUID], observed: ExitStack) -> None:
+        """Tell the observer, and let it be told how the run ends, once the lock and its transaction are gone."""
+        if (observer := self.observer) is None:
+            return
+        database = self.db.settings.application
+        begun = Begun(self.this, self.pipeline, self.tenant_id, database, utcnow(), tuple(killed))
+        observer.begun(begun)
+        observed.push(lambda _kind, error, _trace: observer.ended(begun, self.outcome, error))
 
     def _end(self, error: str | None) -> None:
         for tenant_id in (*self.others, self.tenant_id):
@@ -132,10 +150,10 @@ class Work:
 def _told(batch: Batch, loaded: Loaded | None) -> Told:
     rejects = list(batch.rejects)
     if loaded is None:
-        return Counts(read=len(rejects), rejected=len(rejects)), rejects
+        return Told(Counts(read=len(rejects), rejected=len(rejects)), rejects)
     result = loaded.result
     rejects += [rejected(batch, one.position, Stage.LOAD, one.error) for one in result.refused]
-    return (
+    return Told(
         Counts(
             read=len(batch.rows) + len(batch.rejects),
             loaded=result.inserted,
@@ -145,4 +163,5 @@ def _told(batch: Batch, loaded: Loaded | None) -> Told:
             removed=loaded.removed,
         ),
         rejects,
+        {written.table: len(written.ids) for written in loaded.written if len(written.ids)},
     )

@@ -1,0 +1,168 @@
+"""``dataarch pipeline``: run one, see what became of every record, and load what was rejected once it is mended."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+from rich.console import Console
+from sqlalchemy import func, select
+
+from dataarch.caching.database import Database
+from dataarch.cli import schedule
+from dataarch.cli.pipeline_input import AsJson, Tenant, id_of, pipeline_named, tenant_named
+from dataarch.cli.pipeline_progress import shown_progress
+from dataarch.cli.pipeline_rejects import write_csv, write_json_lines
+from dataarch.cli.pipeline_tables import (
+    outcome_described,
+    print_json,
+    reject_table,
+    run_described,
+    run_table,
+    show_outcome,
+    source_described,
+    source_table,
+)
+from dataarch.cli.terminal import plain, say_error
+from dataarch.database.settings import Settings
+from dataarch.errors import ConfigurationError, RunUnknown
+from dataarch.models import PipelineReject, PipelineRun, PipelineSource
+from dataarch.pipelines.outcome import Outcome
+from dataarch.pipelines.replay import replay as replay_rejects
+from dataarch.pipelines.runner import run as run_pipeline
+from dataarch.pipelines.work import BATCH
+
+__all__ = ["app"]
+
+app = typer.Typer(help="Pipelines: run, runs, sources, rejects, replay.", no_args_is_help=True)
+app.add_typer(schedule.app, name="schedule")
+
+MOST = 20
+"""Rows of a table, unless somebody asks for more."""
+
+Named = Annotated[str, typer.Argument(metavar="MODULE:NAME", help="The pipeline, as PRODUCTS in shop/feeds.py.")]
+Given = Annotated[
+    str | None, typer.Argument(metavar="[SOURCE]", help="A file, a folder or a pattern; a query needs none.")
+]
+OfRun = Annotated[str, typer.Argument(metavar="RUN", help="The run's id, as `runs` shows it.")]
+Batch = Annotated[int, typer.Option("--batch", min=1, help="Records of a transaction at the most.")]
+Limit = Annotated[int, typer.Option("--limit", min=1, help="How many are shown at the most.")]
+All = Annotated[bool, typer.Option("--all", help="Show those too that were replayed.")]
+Csv = Annotated[Path | None, typer.Option("--csv", help="Write all of them to this file as CSV.")]
+JsonLines = Annotated[Path | None, typer.Option("--jsonl", help="Write all of them to this file as JSON Lines.")]
+
+
+@app.command()
+def run(named: Named, source: Given = None, *, tenant: Tenant, batch: Batch = BATCH, as_json: AsJson = False) -> None:
+    """Read what is new of a source, load it, and account for every record; goes on where it was stopped."""
+    pipeline = pipeline_named(named)
+    sources = pipeline.extract.sources(source)
+    console = Console()
+    with Database(Settings.load()) as db:
+        tenant_id = tenant_named(db, tenant)
+        with shown_progress(console, sources, quiet=as_json) as on_progress:
+            outcome = run_pipeline(db, pipeline, source, tenant_id=tenant_id, batch=batch, on_progress=on_progress)
+    _show(console, outcome, tenant, as_json=as_json)
+
+
+@app.command()
+def replay(
+    of_run: OfRun,
+    *,
+    tenant: Tenant,
+    named: Annotated[str, typer.Option("--pipeline", metavar="MODULE:NAME", help="The pipeline, mended.")],
+    batch: Batch = BATCH,
+    as_json: AsJson = False,
+) -> None:
+    """Take the rejects of a run through its pipeline again, and load what passes now; each is loaded once."""
+    run_id = id_of(of_run, "run")
+    pipeline = pipeline_named(named)
+    console = Console()
+    with Database(Settings.load()) as db:
+        tenant_id = tenant_named(db, tenant)
+        with shown_progress(console, [], quiet=as_json) as on_progress:
+            outcome = replay_rejects(db, pipeline, run_id, tenant_id=tenant_id, batch=batch, on_progress=on_progress)
+    _show(console, outcome, tenant, as_json=as_json)
+
+
+@app.command()
+def runs(
+    name: Annotated[str | None, typer.Argument(metavar="[PIPELINE]", help="Only those of this pipeline.")] = None,
+    *,
+    tenant: Tenant,
+    limit: Limit = MOST,
+    as_json: AsJson = False,
+) -> None:
+    """Show the latest runs: when they began, how they ended, and what became of their records."""
+    wanted = select(PipelineRun).order_by(PipelineRun.started_at.desc(), PipelineRun.id.desc()).limit(limit)
+    if name is not None:
+        wanted = wanted.where(PipelineRun.pipeline == name)
+    with Database(Settings.load()) as db, db.tenant(tenant_named(db, tenant)) as session:
+        found = session.scalars(wanted).all()
+    if as_json:
+        print_json([run_described(one) for one in found])
+    elif found:
+        Console().print(run_table(found))
+    else:
+        Console().print("No run yet.")
+
+
+@app.command()
+def sources(*, tenant: Tenant, as_json: AsJson = False) -> None:
+    """Show how far each source is read."""
+    wanted = select(PipelineSource).order_by(PipelineSource.pipeline, PipelineSource.source)
+    with Database(Settings.load()) as db, db.tenant(tenant_named(db, tenant)) as session:
+        found = session.scalars(wanted).all()
+    if as_json:
+        print_json([source_described(one) for one in found])
+    elif found:
+        Console().print(source_table(found))
+    else:
+        Console().print("No source was read yet.")
+
+
+@app.command()
+def rejects(
+    of_run: OfRun,
+    *,
+    tenant: Tenant,
+    limit: Limit = MOST,
+    replayed: All = False,
+    csv: Csv = None,
+    jsonl: JsonLines = None,
+) -> None:
+    """Show what a run has rejected and why, or write all of it to a file."""
+    if csv is not None and jsonl is not None:
+        raise ConfigurationError("One file is written at a time.", hint="Give --csv or --jsonl, not both.")
+    run_id = id_of(of_run, "run")
+    console = Console()
+    wanted = select(PipelineReject).where(PipelineReject.run_id == run_id)
+    if not replayed:
+        wanted = wanted.where(PipelineReject.replayed_by.is_(None))
+    ordered = wanted.order_by(PipelineReject.source, PipelineReject.number)
+    with Database(Settings.load()) as db, db.tenant(tenant_named(db, tenant)) as session:
+        if session.get(PipelineRun, (session.tenant_id, run_id)) is None:
+            raise RunUnknown(f"This tenant has no run {run_id}.", hint="List its runs: dataarch pipeline runs.")
+        if (file := csv or jsonl) is not None:
+            rows = session.scalars(ordered.execution_options(yield_per=100))
+            count = write_csv(file, rows) if csv else write_json_lines(file, rows)
+            console.print(plain(f"{count:,} rejects are in {file}"), soft_wrap=True)
+            return
+        found = session.scalars(ordered.limit(limit)).all()
+        total = session.scalars(select(func.count()).select_from(wanted.subquery())).one()
+    console.print(reject_table(found) if found else "No reject waits to be mended.")
+    if total > len(found):
+        console.print(f"{len(found):,} of {total:,}; all of them: --csv FILE or --jsonl FILE.", soft_wrap=True)
+
+
+def _show(console: Console, outcome: Outcome, slug: str, *, as_json: bool) -> None:
+    """Show what became of a run; exit with 1 where a source could not be read to its end."""
+    if as_json:
+        print_json(outcome_described(outcome))
+    else:
+        show_outcome(console, outcome, slug)
+    for failed in outcome.failed:
+        say_error(str(failed.error))
+    if outcome.failed:
+        raise typer.Exit(1)
