@@ -86,7 +86,7 @@ CREATE TABLE public.pipeline_batches (
     bytes bigint NOT NULL,
     checksum text,
     table_name text NOT NULL,
-    rows jsonb NOT NULL,
+    rows jsonb DEFAULT '{}'::jsonb NOT NULL,
     least_id uuid NOT NULL,
     greatest_id uuid NOT NULL,
     extracted_at timestamptz NOT NULL,

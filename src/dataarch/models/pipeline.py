@@ -109,7 +109,7 @@ class PipelineBatch(TenantOwned, Base):
     bytes: Mapped[int] = mapped_column(BigInteger())
     checksum: Mapped[str | None] = mapped_column(Sha256())
     table_name: Mapped[str] = mapped_column(Text(63))
-    rows: Mapped[Any] = mapped_column(Json())
+    rows: Mapped[Any] = mapped_column(Json(), default=dict, server_default=text("'{}'::jsonb"))
     least_id: Mapped[UUID]
     greatest_id: Mapped[UUID]
     extracted_at: Mapped[datetime]
