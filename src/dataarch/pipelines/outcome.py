@@ -13,6 +13,11 @@ from dataarch.pipelines.records import Reject
 
 __all__ = ["Counts", "Outcome", "Progress", "SourceFailed"]
 
+MOST_REASONS = 1_000
+"""Reasons that are told apart: one that names its line is as frequent as bad lines are."""
+
+OTHER = "Other reasons."
+
 
 @dataclass(frozen=True, slots=True)
 class Counts:
@@ -77,7 +82,7 @@ class Outcome:
         counts: over all of its sources and tenants.
         sources: how many sources had something new.
         seconds: how long it took.
-        reasons: rejects by stage, field and reason.
+        reasons: rejects by stage, field and reason; what comes after a thousand of them counts as others.
         failed: sources that could not be read to their end.
     """
 
@@ -91,4 +96,8 @@ class Outcome:
     def add(self, counts: Counts, rejects: Iterable[Reject]) -> None:
         """Count what was committed."""
         self.counts += counts
-        self.reasons.update((one.stage, one.field, one.reason) for one in rejects)
+        for one in rejects:
+            reason = (one.stage, one.field, one.reason)
+            if len(self.reasons) >= MOST_REASONS and reason not in self.reasons:
+                reason = (one.stage, "", OTHER)
+            self.reasons[reason] += 1
