@@ -52,6 +52,7 @@ class Prologue:
         if settings.role:
             parts.append(f"SET LOCAL ROLE {settings.role}")
         self.statements = "; ".join(parts)
+        self.alone = settings.prepare_threshold is not None
         self.arguments: tuple[bytes | None, ...] = (
             settings.role.encode() if settings.role else None,
             *(str(milliseconds).encode() for milliseconds in limits.values()),
@@ -87,8 +88,12 @@ class Beginning:
 
     @property
     def unwaited(self) -> bool:
-        """Whether nothing depends on the answer to COMMIT: of what was read SERIALIZABLE, it says whether it holds."""
-        return self.reading and self.isolation is not Isolation.SERIALIZABLE
+        """Whether nothing depends on the answer to COMMIT: of what was read SERIALIZABLE, it says whether it holds.
+
+        Where statements are never prepared, the connection is an old pooler's, and no transaction of two is on its way
+        at once: those before PgBouncer 1.21 can lose count of what they are still to answer.
+        """
+        return self.reading and self.prologue.alone and self.isolation is not Isolation.SERIALIZABLE
 
     @cached_property
     def _messages(self) -> tuple[bytes, tuple[bytes | None, ...]]:
