@@ -28,7 +28,7 @@ pytestmark = pytest.mark.pipeline
 BATCHES = 3_000
 
 FILL = """
-INSERT INTO pipeline_runs (tenant_id, id, pipeline, version, state, finished_at)
+INSERT INTO pipeline_runs (tenant_id, id, pipeline, code_version, state, finished_at)
 SELECT id, id, 'many', '1', 'finished', now() FROM tenants WHERE slug LIKE 'many-%';
 INSERT INTO pipeline_batches (tenant_id, run_id, number, source, first_record, first_byte, bytes, table_name, rows,
                               least_id, greatest_id, extracted_at, transformed_at)

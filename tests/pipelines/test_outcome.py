@@ -15,7 +15,7 @@ def lines(first: int, last: int) -> list[Reject]:
 def test_reasons_beyond_the_first_thousand_are_counted_together() -> None:
     outcome = Outcome(new_id())
     for first in (1, MOST_REASONS // 2, 1):
-        outcome.add(Counts(read=MOST_REASONS, rejected=MOST_REASONS), lines(first, first + MOST_REASONS - 1))
+        outcome.add(Counts(read=MOST_REASONS, rejected=MOST_REASONS), lines(first, first + MOST_REASONS - 1), {})
     assert outcome.reasons.total() == outcome.counts.rejected == 3 * MOST_REASONS
     assert len(outcome.reasons) == MOST_REASONS + 1
     assert outcome.reasons["extract", "", OTHER] == MOST_REASONS // 2 - 1
@@ -24,5 +24,5 @@ def test_reasons_beyond_the_first_thousand_are_counted_together() -> None:
 
 def test_the_same_reason_is_one_however_often_it_is_given() -> None:
     outcome = Outcome(new_id())
-    outcome.add(Counts(read=2, rejected=2), [Reject(n, Stage.LOAD, "Taken.", {}, "slug") for n in (1, 2)])
+    outcome.add(Counts(read=2, rejected=2), [Reject(n, Stage.LOAD, "Taken.", {}, "slug") for n in (1, 2)], {})
     assert outcome.reasons == {("load", "slug", "Taken."): 2}

@@ -109,7 +109,7 @@ def run_described(run: PipelineRun) -> dict[str, Any]:
     return {
         "run": run.id,
         "pipeline": run.pipeline,
-        "version": run.version,
+        "version": run.code_version,
         "state": run.state,
         "started_at": run.started_at,
         "finished_at": run.finished_at,

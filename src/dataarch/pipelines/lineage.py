@@ -18,7 +18,7 @@ ORIGINS = """
 WITH around AS MATERIALIZED (
     SELECT * FROM pipeline_batches WHERE tenant_id = :tenant AND greatest_id >= :row AND least_id <= :row
 )
-SELECT batch.run_id, pipeline, version, replay_of, batch.source, table_name AS "table",
+SELECT batch.run_id, pipeline, code_version AS version, replay_of, batch.source, table_name AS "table",
        first_record + (rows ->> :key)::bigint AS record, first_byte, bytes, checksum,
        extracted_at, transformed_at, loaded_at
 FROM around AS batch
