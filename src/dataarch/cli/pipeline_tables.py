@@ -109,7 +109,7 @@ def run_described(run: PipelineRun) -> dict[str, Any]:
     return {
         "run": run.id,
         "pipeline": run.pipeline,
-        "version": run.version,
+        "version": run.code_version,
         "state": run.state,
         "started_at": run.started_at,
         "finished_at": run.finished_at,
@@ -182,7 +182,7 @@ def origin_table(origins: Sequence[Origin]) -> Table:
         facts = {
             "run": one.run_id,
             "replay of": one.replay_of,
-            "version": one.version,
+            "version": one.code_version,
             "table": one.table,
             "record": f"{one.record:,}",
             "batch's bytes": f"{one.first_byte:,} to {one.first_byte + one.bytes:,}" if one.bytes else None,
