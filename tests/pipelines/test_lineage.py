@@ -72,7 +72,7 @@ def test_m25_a_row_tells_its_source_its_times_and_every_run_that_brought_it(
         (first.run_id, "products.csv", 2),
         (second.run_id, "products.csv", 4),
     ]
-    assert (before.pipeline, before.version.split()[0], before.table, before.replay_of) == (
+    assert (before.pipeline, before.code_version.split()[0], before.table, before.replay_of) == (
         "files", "7", "products", None,
     )  # fmt: skip
     assert whole[before.first_byte : before.first_byte + before.bytes] == b"T2,tea-2,Pot,995,GBP\n"

@@ -182,7 +182,7 @@ def origin_table(origins: Sequence[Origin]) -> Table:
         facts = {
             "run": one.run_id,
             "replay of": one.replay_of,
-            "version": one.version,
+            "version": one.code_version,
             "table": one.table,
             "record": f"{one.record:,}",
             "batch's bytes": f"{one.first_byte:,} to {one.first_byte + one.bytes:,}" if one.bytes else None,
