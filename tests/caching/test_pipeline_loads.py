@@ -97,8 +97,8 @@ def test_m18_a_slice_that_was_replaced_is_forgotten_by_every_process(
     cached: Database, another: Callable[[], Database], home: Inhabited
 ) -> None:
     doors = (cached, another())
-    warm(doors, home)
     sell_out(cached)
+    warm(doors, home)
     outcome = run(cached, POUNDS, {"a": [product(9)]}, tenant_id=home.id)
     assert outcome.counts == Counts(read=1, loaded=1, removed=1)
     assert [product_name(db, home) for db in doors] == [None] * 2

@@ -303,3 +303,13 @@ async def test_a_task_that_is_cancelled_leaves_a_sound_pool(
                 with suppress(asyncio.CancelledError):
                     await task
                 await asyncio.gather(*(quick(tenant) for tenant in (home, abroad, home, abroad)))
+
+
+@pytest.mark.parametrize(("threshold", "answered"), [(None, True), (1, False)])
+def test_behind_an_old_pooler_no_commit_is_left_unanswered(
+    open_db: OpenDatabase, home: Inhabited, threshold: int | None, answered: bool
+) -> None:
+    db = open_db(pool_size=1, prepare_threshold=threshold)
+    read(db, home)
+    read(db, home)
+    assert (driver_of(db).pgconn.pipeline_status == psycopg.pq.PipelineStatus.OFF) is answered

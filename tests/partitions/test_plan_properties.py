@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from copy import deepcopy
 from datetime import UTC, date, datetime
+from functools import cache
 
 import pytest
 from hypothesis import event, given, settings
@@ -18,10 +20,12 @@ from dataarch.partitions.plan import is_catch_all
 from dataarch.partitions.steps import Attach, Plan, Replace, Retire
 from fixtures.planned_tables import TABLE, PlannedTable, tables, tiles
 
+pytestmark = pytest.mark.no_cover  # much work on few lines, which other tests run as well
+
 ROUNDS = 5
 """Plans after which nothing may be left to do; the maintenance allows twice as many."""
 
-MANY = settings(max_examples=max(100, settings().max_examples))
+MANY = settings(max_examples=max(50, settings().max_examples))
 """Never fewer than the profile asks for."""
 
 NOON = datetime(2026, 11, 23, 12, tzinfo=UTC)
@@ -135,12 +139,18 @@ def halves(present: Period, keep: int | None) -> list[Range]:
     ]
 
 
-def busy_log(grain: Grain, keep: int, periods: int = 25) -> PlannedTable:
-    """A log with rows in each period, the present one included; what is old has not been retired yet."""
+@cache
+def kept_log(grain: Grain, periods: int) -> PlannedTable:
     table = PlannedTable(NOON, grain, Policy(premake=2, keep=None))
     present = Period.of(NOON, grain)
     table.rows = [present.plus(-n).start for n in range(periods)]
     settled(table)
+    return table
+
+
+def busy_log(grain: Grain, keep: int, periods: int = 25) -> PlannedTable:
+    """A log with rows in each period, the present one included; what is old has not been retired yet."""
+    table = deepcopy(kept_log(grain, periods))
     table.policy = Policy(premake=2, keep=keep)
     return table
 

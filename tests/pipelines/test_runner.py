@@ -97,7 +97,7 @@ def test_the_run_is_stored_with_numbers_that_add_up(db: Database, tenant_id: UUI
     row = the_run(db, tenant_id, outcome)
     assert (row.read, row.loaded, row.updated, row.unchanged, row.rejected) == (5, 1, 1, 1, 2)
     assert (row.state, row.error, row.pipeline) == ("finished", None, "products")
-    assert row.version.startswith("1 (dataarch ")
+    assert row.code_version.startswith("1 (dataarch ")
     assert row.finished_at is not None
     assert row.finished_at >= row.started_at
 

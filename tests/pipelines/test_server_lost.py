@@ -159,3 +159,27 @@ def test_a_full_disk_ends_the_run_and_the_next_one_completes_it_when_there_is_ro
     else:
         assert end_state(db, tenant_id) == undisturbed
     assert [state for state, _ in states(db, tenant_id)] == ["failed", "finished"]
+
+
+LOCK_HOLDERS = """
+SELECT pid FROM pg_locks WHERE locktype = 'advisory' AND database = (
+    SELECT oid FROM pg_database WHERE datname = current_database())
+"""
+
+
+def test_a_run_whose_lock_is_lost_says_so_at_its_end_and_all_of_it_is_loaded(
+    db: Database, tenant_id: UUID, undisturbed: tuple[Any, ...]
+) -> None:
+    told: list[Progress] = []
+
+    def lose(progress: Progress) -> None:
+        told.append(progress)
+        if len(told) == 1:
+            with db.tenant(tenant_id) as session:
+                end_backends(db, *session.execute(text(LOCK_HOLDERS)).scalars())
+
+    with pytest.raises(ServerUnreachable):
+        run(db, pipeline(), GIVEN, tenant_id=tenant_id, batch=2, on_progress=lose)
+    assert end_state(db, tenant_id) == undisturbed
+    assert states(db, tenant_id) == [("finished", None)]
+    assert run(db, pipeline(), GIVEN, tenant_id=tenant_id, batch=2).counts.read == 0

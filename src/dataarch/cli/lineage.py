@@ -6,10 +6,10 @@ from dataclasses import asdict
 from typing import Annotated
 
 import typer
-from rich.console import Console
 
 from dataarch.cli.pipeline_input import AsJson, Tenant, id_of, tenant_named
 from dataarch.cli.pipeline_tables import origin_table, print_json
+from dataarch.cli.terminal import console
 from dataarch.database.settings import Settings
 from dataarch.database.unit_of_work import Database
 from dataarch.pipelines.lineage import origins
@@ -28,6 +28,6 @@ def lineage(row: Row, *, tenant: Tenant, table: Table = None, as_json: AsJson = 
     if as_json:
         print_json([asdict(one) for one in found])
     elif found:
-        Console().print(origin_table(found))
+        console().print(origin_table(found))
     else:
-        Console().print("No pipeline wrote such a row of this tenant.", soft_wrap=True)
+        console().print("No pipeline wrote such a row of this tenant.", soft_wrap=True)

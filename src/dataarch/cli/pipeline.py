@@ -6,7 +6,6 @@ from pathlib import Path
 from typing import Annotated
 
 import typer
-from rich.console import Console
 from sqlalchemy import func, select
 
 from dataarch.caching.database import Database
@@ -24,7 +23,7 @@ from dataarch.cli.pipeline_tables import (
     source_described,
     source_table,
 )
-from dataarch.cli.terminal import plain, say_error
+from dataarch.cli.terminal import console, plain, say_error
 from dataarch.database.settings import Settings
 from dataarch.errors import ConfigurationError, RunUnknown
 from dataarch.models import PipelineReject, PipelineRun, PipelineSource
@@ -58,12 +57,11 @@ def run(named: Named, source: Given = None, *, tenant: Tenant, batch: Batch = BA
     """Read what is new of a source, load it, and account for every record; goes on where it was stopped."""
     pipeline = pipeline_named(named)
     sources = pipeline.extract.sources(source)
-    console = Console()
     with Database(Settings.load()) as db:
         tenant_id = tenant_named(db, tenant)
-        with shown_progress(console, sources, quiet=as_json) as on_progress:
+        with shown_progress(console(), sources, quiet=as_json) as on_progress:
             outcome = run_pipeline(db, pipeline, source, tenant_id=tenant_id, batch=batch, on_progress=on_progress)
-    _show(console, outcome, tenant, as_json=as_json)
+    _show(outcome, tenant, as_json=as_json)
 
 
 @app.command()
@@ -78,12 +76,11 @@ def replay(
     """Take the rejects of a run through its pipeline again, and load what passes now; each is loaded once."""
     run_id = id_of(of_run, "run")
     pipeline = pipeline_named(named)
-    console = Console()
     with Database(Settings.load()) as db:
         tenant_id = tenant_named(db, tenant)
-        with shown_progress(console, [], quiet=as_json) as on_progress:
+        with shown_progress(console(), [], quiet=as_json) as on_progress:
             outcome = replay_rejects(db, pipeline, run_id, tenant_id=tenant_id, batch=batch, on_progress=on_progress)
-    _show(console, outcome, tenant, as_json=as_json)
+    _show(outcome, tenant, as_json=as_json)
 
 
 @app.command()
@@ -103,9 +100,9 @@ def runs(
     if as_json:
         print_json([run_described(one) for one in found])
     elif found:
-        Console().print(run_table(found))
+        console().print(run_table(found))
     else:
-        Console().print("No run yet.")
+        console().print("No run yet.")
 
 
 @app.command()
@@ -117,9 +114,9 @@ def sources(*, tenant: Tenant, as_json: AsJson = False) -> None:
     if as_json:
         print_json([source_described(one) for one in found])
     elif found:
-        Console().print(source_table(found))
+        console().print(source_table(found))
     else:
-        Console().print("No source was read yet.")
+        console().print("No source was read yet.")
 
 
 @app.command()
@@ -136,7 +133,6 @@ def rejects(
     if csv is not None and jsonl is not None:
         raise ConfigurationError("One file is written at a time.", hint="Give --csv or --jsonl, not both.")
     run_id = id_of(of_run, "run")
-    console = Console()
     wanted = select(PipelineReject).where(PipelineReject.run_id == run_id)
     if not replayed:
         wanted = wanted.where(PipelineReject.replayed_by.is_(None))
@@ -147,21 +143,21 @@ def rejects(
         if (file := csv or jsonl) is not None:
             rows = session.scalars(ordered.execution_options(yield_per=100))
             count = write_csv(file, rows) if csv else write_json_lines(file, rows)
-            console.print(plain(f"{count:,} rejects are in {file}"), soft_wrap=True)
+            console().print(plain(f"{count:,} rejects are in {file}"), soft_wrap=True)
             return
         found = session.scalars(ordered.limit(limit)).all()
         total = session.scalars(select(func.count()).select_from(wanted.subquery())).one()
-    console.print(reject_table(found) if found else "No reject waits to be mended.")
+    console().print(reject_table(found) if found else "No reject waits to be mended.")
     if total > len(found):
-        console.print(f"{len(found):,} of {total:,}; all of them: --csv FILE or --jsonl FILE.", soft_wrap=True)
+        console().print(f"{len(found):,} of {total:,}; all of them: --csv FILE or --jsonl FILE.", soft_wrap=True)
 
 
-def _show(console: Console, outcome: Outcome, slug: str, *, as_json: bool) -> None:
+def _show(outcome: Outcome, slug: str, *, as_json: bool) -> None:
     """Show what became of a run; exit with 1 where a source could not be read to its end."""
     if as_json:
         print_json(outcome_described(outcome))
     else:
-        show_outcome(console, outcome, slug)
+        show_outcome(console(), outcome, slug)
     for failed in outcome.failed:
         say_error(str(failed.error))
     if outcome.failed:

@@ -34,7 +34,9 @@ def shown_progress(
         yield lambda _told: None
     elif console.is_terminal:
         with _bar(console) as bar:
-            yield _Bar(bar, sources)
+            watcher = _Bar(bar, sources)
+            yield watcher
+            watcher.end()
     else:
         lines = _Lines(console)
         yield lines
@@ -99,7 +101,8 @@ class _Bar:
             total += size
         # of a query's result nobody knows beforehand how much it is
         whole = bool(sources) and all(isinstance(source.place, Path) for source in sources)
-        self._task = bar.add_task("loading", total=total if whole else None, said="")
+        self._total = total if whole else None
+        self._task = bar.add_task("loading", total=self._total, said="")
 
     def __call__(self, told: Told) -> None:
         seconds = time.monotonic() - self._started
@@ -110,6 +113,11 @@ class _Bar:
             completed=begin + min(told.bytes, size),
             said=f"{told.counts.read:,} records · {rate:,.0f}/s · {told.counts.rejected:,} rejected",
         )
+
+    def end(self) -> None:
+        """Say that all was read: what was passed over at last too, and files of which one could not tell."""
+        if self._total is not None:
+            self._bar.update(self._task, completed=self._total)
 
 
 def _size(source: Source) -> tuple[int, bool]:

@@ -11,6 +11,7 @@ from typing import Any
 import typer
 from rich.console import Console
 from rich.table import Column, Table
+from rich.text import Text
 
 from dataarch.cli.terminal import plain
 from dataarch.models import PipelineReject, PipelineRun, PipelineSource
@@ -50,12 +51,11 @@ def show_outcome(console: Console, outcome: Outcome, slug: str) -> None:
     if not counts.read and not outcome.failed:
         console.print(plain(f"Nothing new. Run {outcome.run_id}."), soft_wrap=True)
         return
-    rate = counts.read / outcome.seconds if outcome.seconds else 0.0
-    headings = (*NUMBERS, "seconds", "rows/s")
-    table = Table(*(Column(heading, overflow="fold") for heading in headings))
-    table.title = plain(f"run {outcome.run_id}")
-    table.add_row(*(f"{getattr(counts, name):,}" for name in NUMBERS), f"{outcome.seconds:.1f}", f"{rate:,.0f}")
+    table = Table(*(Column(heading, overflow="fold") for heading in NUMBERS), title=plain(f"run {outcome.run_id}"))
+    table.add_row(*(f"{getattr(counts, name):,}" for name in NUMBERS))
     console.print(table)
+    rate = counts.read / outcome.seconds if outcome.seconds else 0.0
+    console.print(f"{outcome.seconds:.1f} seconds, {rate:,.0f} rows/s", highlight=False)
     if counts.rejected:
         _show_reasons(console, outcome)
         console.print(
@@ -90,17 +90,16 @@ def outcome_described(outcome: Outcome) -> dict[str, Any]:
 
 def run_table(runs: Sequence[PipelineRun]) -> Table:
     """Return runs, as they are given."""
-    table = Table(Column("started (UTC), run", no_wrap=True), "pipeline", "state", "records")
-    table.add_column("error", overflow="fold")
+    table = Table(Column("started (UTC), run", no_wrap=True), Column("records", justify="right", no_wrap=True))
+    table.add_column("pipeline, state", overflow="fold")
     for run in runs:
-        numbers = [f"{getattr(run, name):,} {name}" for name in NUMBERS if getattr(run, name)]
-        again = f"\nof {run.replay_of}" if run.replay_of else ""
+        numbers = [f"{getattr(run, name):,} {name:<9}" for name in NUMBERS if getattr(run, name)]
+        again = f"\nreplay of\n{run.replay_of}" if run.replay_of else ""
+        error = f": {run.error}" if run.error else ""
         table.add_row(
             f"{_time(run.started_at)}\n{run.id}{again}",
-            plain(run.pipeline),
-            run.state,
             "\n".join(numbers) or "none",
-            plain(run.error or ""),
+            Text("\n").join((plain(run.pipeline), plain(f"{run.state}{error}"))),
         )
     return table
 
@@ -110,7 +109,7 @@ def run_described(run: PipelineRun) -> dict[str, Any]:
     return {
         "run": run.id,
         "pipeline": run.pipeline,
-        "version": run.version,
+        "version": run.code_version,
         "state": run.state,
         "started_at": run.started_at,
         "finished_at": run.finished_at,
@@ -143,11 +142,20 @@ def source_described(source: PipelineSource) -> dict[str, Any]:
 
 
 def reject_table(rejects: Sequence[PipelineReject]) -> Table:
-    """Return rejects, their records shortened."""
-    table = Table("source", Column("record", justify="right"), "stage", "field", "constraint", "reason", "as extracted")
-    for one in rejects:
-        cells = (one.stage, one.field or "", one.constraint_name or "", one.reason, _shortened(one.record))
-        table.add_row(plain(one.source), f"{one.number:,}", *map(plain, cells))
+    """Return rejects, their records shortened; a column in which nothing would stand is left out."""
+    columns = {
+        "source": [one.source for one in rejects],
+        "record": [f"{one.number:,}" for one in rejects],
+        "stage": [one.stage for one in rejects],
+        "field": [one.field or "" for one in rejects],
+        "constraint": [one.constraint_name or "" for one in rejects],
+        "reason": [one.reason for one in rejects],
+        "as extracted": [_shortened(one.record) for one in rejects],
+    }
+    shown = {heading: cells for heading, cells in columns.items() if any(cells)}
+    table = Table(*(Column(heading, overflow="fold") for heading in shown))
+    for row in zip(*shown.values(), strict=True):
+        table.add_row(*map(plain, row))
     return table
 
 
@@ -174,7 +182,7 @@ def origin_table(origins: Sequence[Origin]) -> Table:
         facts = {
             "run": one.run_id,
             "replay of": one.replay_of,
-            "version": one.version,
+            "version": one.code_version,
             "table": one.table,
             "record": f"{one.record:,}",
             "batch's bytes": f"{one.first_byte:,} to {one.first_byte + one.bytes:,}" if one.bytes else None,

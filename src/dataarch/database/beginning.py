@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import cached_property
 from uuid import UUID
 
 import psycopg
@@ -51,15 +52,16 @@ class Prologue:
         if settings.role:
             parts.append(f"SET LOCAL ROLE {settings.role}")
         self.statements = "; ".join(parts)
+        self.alone = settings.prepare_threshold is not None
         self.arguments: tuple[bytes | None, ...] = (
             settings.role.encode() if settings.role else None,
             *(str(milliseconds).encode() for milliseconds in limits.values()),
         )
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class Beginning:
-    """How one transaction begins.
+    """How transactions begin that are alike; an engine keeps those of the tenants that it has seen last.
 
     Attributes:
         prologue: the engine's.
@@ -73,7 +75,7 @@ class Beginning:
     isolation: Isolation
     reading: bool = False
 
-    @property
+    @cached_property
     def begin(self) -> str:
         """BEGIN alone."""
         return f"BEGIN ISOLATION LEVEL {self.isolation}{' READ ONLY' if self.reading else ''}"
@@ -86,11 +88,20 @@ class Beginning:
 
     @property
     def unwaited(self) -> bool:
-        """Whether nothing depends on the answer to COMMIT: of what was read SERIALIZABLE, it says whether it holds."""
-        return self.reading and self.isolation is not Isolation.SERIALIZABLE
+        """Whether nothing depends on the answer to COMMIT: of what was read SERIALIZABLE, it says whether it holds.
+
+        Where statements are never prepared, the connection is an old pooler's, and no transaction of two is on its way
+        at once: those before PgBouncer 1.21 can lose count of what they are still to answer.
+        """
+        return self.reading and self.prologue.alone and self.isolation is not Isolation.SERIALIZABLE
+
+    @cached_property
+    def _messages(self) -> tuple[bytes, tuple[bytes | None, ...]]:
+        tenant = None if self.tenant_id is None else str(self.tenant_id).encode()
+        return self.begin.encode(), (tenant, *self.prologue.arguments)
 
     def send(self, pgconn: psycopg.pq.abc.PGconn) -> None:
         """Put all of it into a pipeline, as two messages; each is answered."""
-        tenant = None if self.tenant_id is None else str(self.tenant_id).encode()
-        pgconn.send_query_params(self.begin.encode(), None)
-        pgconn.send_query_params(CALL, (tenant, *self.prologue.arguments))
+        begin, arguments = self._messages
+        pgconn.send_query_params(begin, None)
+        pgconn.send_query_params(CALL, arguments)

@@ -44,7 +44,7 @@ class PipelineRun(TenantOwned, Base):
 
     id: Mapped[UUID] = mapped_column(primary_key=True, default=new_id, server_default=text(NEW_ID))
     pipeline: Mapped[str] = mapped_column(Text(100))
-    version: Mapped[str] = mapped_column(Text(200))
+    code_version: Mapped[str] = mapped_column(Text(200))
     state: Mapped[str] = mapped_column(Choice(*RUN_STATES), default="running", server_default=text("'running'"))
     replay_of: Mapped[UUID | None]
     scheduled_for: Mapped[datetime | None]
@@ -109,7 +109,7 @@ class PipelineBatch(TenantOwned, Base):
     bytes: Mapped[int] = mapped_column(BigInteger())
     checksum: Mapped[str | None] = mapped_column(Sha256())
     table_name: Mapped[str] = mapped_column(Text(63))
-    rows: Mapped[Any] = mapped_column(Json())
+    rows: Mapped[Any] = mapped_column(Json(), default=dict, server_default=text("'{}'::jsonb"))
     least_id: Mapped[UUID]
     greatest_id: Mapped[UUID]
     extracted_at: Mapped[datetime]

@@ -58,8 +58,8 @@ HOW_FAR = text(
 
 COUNT = text(
     """
-    INSERT INTO pipeline_runs AS r (tenant_id, id, pipeline, version, replay_of, scheduled_for, read, loaded, updated,
-                                    unchanged, rejected, removed)
+    INSERT INTO pipeline_runs AS r (tenant_id, id, pipeline, code_version, replay_of, scheduled_for, read, loaded,
+                                    updated, unchanged, rejected, removed)
     VALUES (:tenant, :run, :pipeline, :version, :replay_of, :scheduled_for, :read, :loaded, :updated, :unchanged,
             :rejected, :removed)
     ON CONFLICT (tenant_id, id) DO UPDATE

@@ -13,6 +13,11 @@ from dataarch.pipelines.records import Position, Reject, Source
 
 __all__ = ["Counts", "Outcome", "Progress", "ReadFrom", "SourceFailed"]
 
+MOST_REASONS = 1_000
+"""Reasons that are told apart: one that names its line is as frequent as bad lines are."""
+
+OTHER = "Other reasons."
+
 
 @dataclass(frozen=True, slots=True)
 class Counts:
@@ -86,7 +91,7 @@ class Outcome:
         counts: over all of its sources and tenants.
         sources: how many sources had something new.
         seconds: how long it took.
-        reasons: rejects by stage, field and reason.
+        reasons: rejects by stage, field and reason; what comes after a thousand of them counts as others.
         failed: sources that could not be read to their end.
         inputs: how much was read from each source, by its name.
         outputs: how many rows were written, by the names of their tables.
@@ -116,4 +121,8 @@ class Outcome:
         """Count what was committed."""
         self.counts += counts
         self.outputs.update(written)
-        self.reasons.update((one.stage, one.field, one.reason) for one in rejects)
+        for one in rejects:
+            reason = (one.stage, one.field, one.reason)
+            if len(self.reasons) >= MOST_REASONS and reason not in self.reasons:
+                reason = (one.stage, "", OTHER)
+            self.reasons[reason] += 1

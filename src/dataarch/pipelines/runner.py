@@ -68,7 +68,11 @@ class Runner(Work):
         sources = self.pipeline.extract.sources(given)
         with self.under_way():
             for source in sources:
-                self._read(source)
+                try:
+                    self._read(source)
+                except FeedError as broken:
+                    # it does not even show whether it begins with what was read
+                    self.outcome.failed.append(SourceFailed(source.name, broken))
         return self.outcome
 
     # ── one source ────────────────────────────────────────────────────────────────────────────────────────────────

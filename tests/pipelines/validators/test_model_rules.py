@@ -185,9 +185,9 @@ def test_what_is_not_given_is_left_out_where_the_column_has_a_default() -> None:
     gauge: Any = Gauge
     (row,) = checked([{**GAUGE, "number": "", "details": ""}], valid(gauge)).rows
     assert row == GAUGE
-    # also where the one beside it is bad
-    batch = checked([{**GAUGE, "code": "long"}, {**GAUGE, "code": ""}], valid(gauge))
-    assert batch.rows == [{**GAUGE, "code": None}]
+    # also where another of the batch is bad, near it or far away
+    batch = checked([{**GAUGE, "code": code} for code in ["long", "", *"abc" * 15, ""]], valid(gauge))
+    assert [batch.rows[at]["code"] for at in (0, 1, -1)] == [None, "a", None]
 
 
 def test_text_in_a_column_of_json_is_a_json_text_or_a_string_as_it_is_said() -> None:

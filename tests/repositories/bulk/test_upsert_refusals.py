@@ -11,7 +11,7 @@ from typing import Any
 
 import psycopg
 import pytest
-from sqlalchemy import text
+from sqlalchemy import event, text
 
 from dataarch.clock import utcnow
 from dataarch.database.unit_of_work import Database
@@ -156,7 +156,7 @@ def test_what_only_the_server_knows_is_found_row_by_row(db: Database, acme: Inha
     rows.insert(8, product(9, price=Decimal(2), name="Stands in"))
     with also(db, "CHECK (price <> 1300)"):
         result = upserted(db, acme.id, rows)
-        assert why(result) == [(at, "CheckFailed", None, "rule_of_old") for at in (2, 3, 9, 20)]
+        assert why(result) == [(at, "CheckFailed", "price", "rule_of_old") for at in (2, 3, 9, 20)]
         assert numbers(result) == (17, 0, 0, 0, 4)
         found = products(db, acme.id)
         assert (len(found), found["x00009"].name) == (19, "Stands in")
@@ -206,3 +206,16 @@ def test_nothing_of_ours_is_left_on_the_connection(db: Database, acme: Inhabited
         driver = session.connection().connection.driver_connection
         assert isinstance(driver, psycopg.Connection)
         assert driver.info.transaction_status == psycopg.pq.TransactionStatus.INTRANS
+
+
+def test_a_check_that_only_the_database_has_is_asked_of_all_rows_at_once(db: Database, acme: Inhabited) -> None:
+    rows = [product(number) for number in range(200)]
+    for at in range(0, 200, 20):
+        rows[at]["name"] = "100 % Bad"
+    sent: list[str] = []
+    with also(db, "CHECK (name NOT LIKE '100 %% Bad%' AND length(name) < 150)".replace("%%", "%")):
+        event.listen(db.engine, "before_cursor_execute", lambda _c, _cursor, statement, *_: sent.append(statement))
+        result = upserted(db, acme.id, rows)
+    assert [one.position for one in result.refused] == list(range(0, 200, 20))
+    assert {(type(one.error).__name__, one.constraint) for one in result.refused} == {("CheckFailed", "rule_of_old")}
+    assert sum("INSERT INTO products" in statement for statement in sent) == 1

@@ -144,16 +144,16 @@ def _checks(target: Target) -> Iterator[Rule]:
     table = target.table
     brought = {f"{c.name}_valid" for c in table.columns if isinstance(c.type, Checked)}
     found = [one for one in table.constraints if isinstance(one, CheckConstraint)]
-    for check in sorted(found, key=lambda one: str(one.name)):
-        if str(check.name).removeprefix(f"ck_{table.name}_") in brought:
+    declared = [(str(one.name), sql_of(one.sqltext)) for one in sorted(found, key=lambda one: str(one.name))]
+    for check, condition in (*declared, *target.checks):
+        if check.removeprefix(f"ck_{table.name}_") in brought:
             continue
-        condition = sql_of(check.sqltext)
         meant = [c for c in table.columns if re.search(rf"\b{re.escape(c.name)}\b", condition) and c.computed is None]
         if not any(column in target.given or not target.key for column in meant):
             continue
         values = ", ".join(f"{value_of(target, column)} AS {quoted(column.name)}" for column in meant)
         broken = f"(SELECT ({condition}) IS FALSE FROM (SELECT {values}) AS {quoted(table.name)})"
-        yield Rule(CHECK, broken, constraint=str(check.name), column=meant[0].name if len(meant) == 1 else None)
+        yield Rule(CHECK, broken, constraint=check, column=meant[0].name if len(meant) == 1 else None)
 
 
 def _references(target: Target) -> Iterator[Rule]:

@@ -7,15 +7,42 @@ from dataclasses import dataclass
 from functools import lru_cache
 from typing import Any
 
-from sqlalchemy import Column, Index, PrimaryKeyConstraint, Table, UniqueConstraint, Uuid, inspect
+from sqlalchemy import (
+    CheckConstraint,
+    Column,
+    Connection,
+    Index,
+    PrimaryKeyConstraint,
+    Table,
+    UniqueConstraint,
+    Uuid,
+    inspect,
+)
+from sqlalchemy.dialects import postgresql
 
 from dataarch.database.row_keys import key_columns
+from dataarch.database.tenancy import INTERNAL
 from dataarch.errors import InvalidValue
 from dataarch.models import Base, TenantOwned
 from dataarch.models.base import NEW_ID
 from dataarch.models.partitioning import partitioning_of
 
-__all__ = ["NEVER_UPDATED", "Target", "Unique", "key_of", "made_in_python", "names_of", "table_written", "uniques"]
+__all__ = [
+    "NEVER_UPDATED",
+    "Target",
+    "Unique",
+    "checks_of_database",
+    "key_of",
+    "made_in_python",
+    "names_of",
+    "table_written",
+    "uniques",
+]
+
+CHECKS = """
+SELECT conname, pg_catalog.pg_get_expr(conbin, conrelid) FROM pg_catalog.pg_constraint
+WHERE conrelid = CAST(%s AS regclass) AND contype = 'c' AND conname <> ALL (%s) ORDER BY conname
+"""
 
 NEVER_UPDATED = "created_at"
 """The column that says since when a row is there."""
@@ -47,12 +74,14 @@ class Target:
         key: the columns that say which row is meant, without the tenant; none where every row is a new one.
         given: the columns that the rows have values for, without the tenant.
         says_tenant: whether the rows say whose they are.
+        checks: name and condition of each CHECK that the database has and the model has not.
     """
 
     table: Table
     key: tuple[Column[Any], ...]
     given: tuple[Column[Any], ...]
     says_tenant: bool = False
+    checks: tuple[tuple[str, str], ...] = ()
 
     @property
     def filled(self) -> tuple[Column[Any], ...]:
@@ -220,3 +249,12 @@ def names_of(model: type[Base]) -> dict[str, Column[Any]]:
     by_column = {column.name: column for column in mapper.local_table.columns}
     by_attribute = {prop.key: prop.columns[0] for prop in mapper.column_attrs}
     return {name: column for name, column in {**by_column, **by_attribute}.items() if column.computed is None}
+
+
+def checks_of_database(connection: Connection, table: Table) -> tuple[tuple[str, str], ...]:
+    """Return name and condition of each CHECK that the database has and the model has not, as psycopg leaves them."""
+    known = [str(one.name) for one in table.constraints if isinstance(one, CheckConstraint)]
+    dialect = postgresql.dialect()  # type: ignore[no-untyped-call]  # SQLAlchemy's own
+    name = str(dialect.identifier_preparer.format_table(table))
+    found = connection.exec_driver_sql(CHECKS, (name, known), execution_options={INTERNAL: True})
+    return tuple((check, condition.replace("%", "%%")) for check, condition in found)

@@ -19,7 +19,7 @@ from dataarch.repositories.bulk.outcome import BulkResult, Refused, WrittenIds
 from dataarch.repositories.bulk.portion import Portion
 from dataarch.repositories.bulk.portions import Batch, Given, batches, portions
 from dataarch.repositories.bulk.stage import framed
-from dataarch.repositories.bulk.target import key_of, table_written
+from dataarch.repositories.bulk.target import checks_of_database, key_of, table_written
 from dataarch.repositories.bulk.wire import Wire
 
 __all__ = ["BATCH", "NO_TENANT", "insert_many", "upsert_many"]
@@ -121,14 +121,17 @@ class _Writer:
         self.session, self._model, self._key = tenant_session(session, NO_TENANT), model, key
         self._tenant_id = self.session.tenant_id
         self._written = written
+        self._checks: tuple[tuple[str, str], ...] | None = None
         self._identities: list[tuple[Any, ...]] | None = []
 
     def write(self, batch: Batch) -> BulkResult:
         """Write one batch."""
         parts, refused = portions(batch, self._model, self._key)
+        if self._checks is None:
+            self._checks = checks_of_database(self.session.connection(), self._table)
         result = BulkResult(read=len(refused), refused=tuple(refused))
         for part in parts:
-            result += self._write(batch, part)
+            result += self._write(batch, replace(part, target=replace(part.target, checks=self._checks)))
         in_order = tuple(sorted(result.refused, key=lambda one: one.position))
         return replace(result, refused=in_order)
 
