@@ -136,9 +136,10 @@ def guarded(db: Database, tenant_id: UUID, pipeline: str) -> Iterator[None]:
     lost, the position of the source still tells two runs apart: the one that comes second is refused.
     """
     with db.tenant(tenant_id) as session:
-        session.execute(text(REST_WITHOUT_END))
         if not session.scalar(LOCK, {"tenant": str(tenant_id), "pipeline": pipeline}):
             raise busy(pipeline, tenant_id)
+        # last: a query's portal keeps its snapshot until the next statement, and nothing could be cleaned up meanwhile
+        session.execute(text(REST_WITHOUT_END))
         yield
 
 

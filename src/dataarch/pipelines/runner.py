@@ -234,14 +234,15 @@ class Runner:
     def _by_tenant(self, ready: Ready, whose: Callable[[Row], TenantName]) -> tuple[Ready, dict[UUID, Ready]]:
         """Divide a batch: what has no tenant stays with this one, and so does what was rejected before."""
         batch = ready.batch
-        places: dict[TenantName, list[int]] = {}
+        # by their ids: names that differ in more than their slugs are one tenant
+        places: dict[UUID, list[int]] = {}
         rejects = list(batch.rejects)
         for at, row in enumerate(batch.rows):
             try:
-                places.setdefault(whose(row), []).append(at)
+                places.setdefault(self._tenant(whose(row)), []).append(at)
             except InvalidValue as error:
                 rejects.append(rejected(batch, at, Stage.LOAD, error))
-        shares = {self._tenant(name): batch.part(some) for name, some in places.items()}
+        shares = {tenant_id: batch.part(some) for tenant_id, some in places.items()}
         own = shares.pop(self.tenant_id, batch.part(()))
         others = {tenant_id: ready._replace(batch=share) for tenant_id, share in shares.items()}
         return ready._replace(batch=replace(own, rejects=rejects)), others
