@@ -26,7 +26,7 @@ def test_a_terminal_gets_a_progress_bar_and_colours(settings: Settings, tmp_path
     ended = dataarch_on_terminal(settings, tmp_path, "demo", EXAMPLES)
     assert ended.code == 0
     assert "━" in ended.printed
-    assert re.search(r"3/3.*files · 531 lines · 24 rejected", ended.printed)
+    assert re.search(r"100%.* 531 lines · [0-9,]+/s · 24\s+rejected", ended.printed)
     assert COLOUR.search(ended.printed)
 
 

@@ -68,7 +68,8 @@ def expected(lines: Iterable[OrderLine]) -> list[Step]:
     steps: list[Step] = []
     by_product = sorted(lines, key=lambda one: (one["stock_code"], one["at"]))
     for product, some in groupby(by_product, key=lambda one: one["stock_code"]):
-        on_hand, made = 0, []
+        on_hand = 0
+        made: list[Step] = []
         for _, day in groupby(some, key=lambda one: one["at"].date()):
             changes = [(-one["quantity"], one["invoice"]) for one in day]
             missing = -min(0, *accumulate((change for change, _ in changes), initial=on_hand))
