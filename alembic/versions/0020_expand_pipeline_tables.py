@@ -85,7 +85,7 @@ CREATE TABLE public.pipeline_batches (
     first_byte bigint NOT NULL,
     bytes bigint NOT NULL,
     table_name text NOT NULL,
-    rows jsonb NOT NULL,
+    rows jsonb DEFAULT '{}'::jsonb NOT NULL,
     least_id uuid NOT NULL,
     greatest_id uuid NOT NULL,
     extracted_at timestamptz NOT NULL,

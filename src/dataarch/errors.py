@@ -15,7 +15,7 @@
     │   ├── TenantNotSet · TenantMismatch · TenantSwitchRefused · RoleBypassesRowSecurity
     ├── InvalidValue (ValueError)   refused in Python, before it reaches the server
     │   ├── InvalidText · InvalidEmail · InvalidSlug · InvalidMoney · InvalidJson · InvalidPartitioning · NaiveDatetime
-    │   ├── InvalidCursor · PlanNotRun
+    │   ├── InvalidCursor · PlanNotRun · RunUnknown
     │   └── InvalidPeriod: InvalidMonth
     ├── ConstraintError             refused by a constraint of the database
     │   ├── MissingValue            NOT NULL
@@ -44,13 +44,13 @@ __all__ = [
     "ConstraintError", "DataArchError", "DatabaseUrlMissing", "Deadlock", "DependencyMissing", "EmailTaken",
     "EmbeddedServerError", "ExternalIdTaken", "FeedError", "IdempotencyKeyReused", "IndexDiffers", "InputMissing",
     "InsufficientStock", "InvalidCursor", "InvalidEmail", "InvalidJson", "InvalidMoney", "InvalidMonth",
-    "InvalidPartitioning", "InvalidPeriod", "InvalidSlug", "InvalidText", "InvalidUrl", "InvalidValue",
-    "LedgerBroken", "LockTimeout", "MissingValue", "NaiveDatetime", "NoConnectionFree", "PartitionMissing",
-    "PartitionRefused", "PipelineBusy", "PlanNotRun", "PrivilegeMissing", "ReadOnlyUnit", "ReservationEnded",
-    "ReservationExpired", "Retryable", "RoleBypassesRowSecurity", "SchemaNotMigrated", "SerializationFailure",
-    "ServerError", "ServerTooOld", "ServerUnreachable", "SlugTaken", "StaleRow", "StatementLost", "StatementTimeout",
-    "StockOverflow", "TenancyError", "TenantMismatch", "TenantNotSet", "TenantSwitchRefused", "UnknownProduct",
-    "UnknownReference", "UnknownReservation", "UnknownTenant", "UnknownUser",
+    "InvalidPartitioning", "InvalidPeriod", "InvalidSlug", "InvalidText", "InvalidUrl", "InvalidValue", "LedgerBroken",
+    "LockTimeout", "MissingValue", "NaiveDatetime", "NoConnectionFree", "PartitionMissing", "PartitionRefused",
+    "PipelineBusy", "PlanNotRun", "PrivilegeMissing", "ReadOnlyUnit", "ReservationEnded", "ReservationExpired",
+    "Retryable", "RoleBypassesRowSecurity", "RunUnknown", "SchemaNotMigrated", "SerializationFailure", "ServerError",
+    "ServerTooOld", "ServerUnreachable", "SlugTaken", "StaleRow", "StatementLost", "StatementTimeout", "StockOverflow",
+    "TenancyError", "TenantMismatch", "TenantNotSet", "TenantSwitchRefused", "UnknownProduct", "UnknownReference",
+    "UnknownReservation", "UnknownTenant", "UnknownUser",
 ]
 # fmt: on
 
@@ -331,6 +331,10 @@ class PlanNotRun(InvalidValue):
     """What was asked of a plan can only be measured, and it was made without running it."""
 
     default_hint = "Explain the statement with analyze=True; what it writes is undone."
+
+
+class RunUnknown(InvalidValue):
+    """A run of a pipeline that is not there."""
 
 
 class InvalidCursor(InvalidValue):

@@ -9,12 +9,12 @@ from hashlib import sha256
 from typing import Any
 from uuid import UUID
 
-from dataarch.database.unit_of_work import Database
+from dataarch.database.unit_of_work import Database, TenantSession
 from dataarch.errors import FeedError, InvalidValue
 from dataarch.models import Base, Product, Tenant
 from dataarch.models.base import new_id
 from dataarch.pipelines.loaders.upsert import Upsert
-from dataarch.pipelines.pipeline import Loader, Pipeline
+from dataarch.pipelines.pipeline import Loaded, Loader, Pipeline, TenantName
 from dataarch.pipelines.records import Batch, Position, Reject, Row, Source, Stage
 
 CUT_OFF = "cut off"
@@ -80,6 +80,25 @@ def product(number: int, **changed: Any) -> dict[str, Any]:
 def pipeline(name: str = "products", load: Loader | None = None, **given: Any) -> Pipeline:
     """Return a pipeline of listed records into products."""
     return Pipeline(name, Listed(), (), load or Upsert(Product, key="external_id"), **given)
+
+
+def by_shop(row: Row) -> TenantName:
+    """Return the tenant of a record that says which shop it is of."""
+    if not row["shop"]:
+        raise InvalidValue("A record without a shop belongs to nobody.", column="shop")
+    return TenantName(row["shop"], row["shop"].title())
+
+
+class OfShops(Upsert):
+    """Upserts products without their shop, which is no column."""
+
+    def load(self, session: TenantSession, rows: Sequence[Row]) -> Loaded:
+        return super().load(session, [{name: value for name, value in row.items() if name != "shop"} for row in rows])
+
+
+def shops(name: str = "shops") -> Pipeline:
+    """Return a pipeline whose records say which tenant they are of."""
+    return pipeline(name, load=OfShops(Product, key="external_id"), tenant_by=by_shop)
 
 
 def home(db: Database, slug: str = "acme") -> UUID:

@@ -17,10 +17,9 @@ from dataarch.models import PipelineBatch, PipelineReject, PipelineRun, Pipeline
 from dataarch.pipelines.loaders.append import Append
 from dataarch.pipelines.loaders.replace import Replace
 from dataarch.pipelines.outcome import Counts, Outcome, Progress
-from dataarch.pipelines.pipeline import Pipeline, TenantName
 from dataarch.pipelines.records import Batch, Row, Stage, each
 from dataarch.pipelines.runner import run
-from pipelines.listed import CUT_OFF, home, pipeline, product, stored
+from pipelines.listed import CUT_OFF, home, pipeline, product, shops, stored
 
 pytestmark = pytest.mark.pipeline
 
@@ -203,31 +202,10 @@ def test_a_slice_is_replaced_as_a_whole_or_not_at_all(db: Database, tenant_id: U
     assert stored(db, tenant_id, Product, "external_id") == [("T2",), ("T3",), ("T9",)]
 
 
-def by_shop(row: Row) -> TenantName:
-    if not row["shop"]:
-        raise InvalidValue("A record without a shop belongs to nobody.", column="shop")
-    return TenantName(row["shop"], row["shop"].title())
-
-
-def without_shop(row: Row) -> Row:
-    return {name: value for name, value in row.items() if name != "shop"}
-
-
-def shops(name: str) -> Pipeline:
-    return replace(pipeline(name), tenant_by=by_shop, load=Shop(Product, key="external_id"))
-
-
-class Shop(type(pipeline().load)):  # type: ignore[misc]  # what Upsert is
-    """Loads rows that say which shop they are of, which is no column."""
-
-    def load(self, session: Any, rows: Any) -> Any:
-        return super().load(session, [without_shop(row) for row in rows])
-
-
 def test_each_record_goes_to_its_tenant_and_one_of_nobody_is_rejected(db: Database, tenant_id: UUID) -> None:
     mine, theirs = f"mine-{tenant_id.hex[-12:]}", f"theirs-{tenant_id.hex[-12:]}"
     rows = [product(1, shop=mine), product(2, shop=theirs), product(3, shop=""), product(4, shop=mine, slug="No Slug")]
-    outcome = run(db, shops("shops"), {"a": rows}, tenant_id=tenant_id)
+    outcome = run(db, shops(), {"a": rows}, tenant_id=tenant_id)
     assert outcome.counts == Counts(read=4, loaded=2, rejected=2)
     with db.owner() as owner:
         of = {one.slug: one.id for one in owner.scalars(select(Tenant).where(Tenant.slug.in_([mine, theirs])))}
@@ -238,7 +216,7 @@ def test_each_record_goes_to_its_tenant_and_one_of_nobody_is_rejected(db: Databa
             assert list(session.scalars(select(PipelineReject.number))) == numbers
             row = session.get_one(PipelineRun, (whose, outcome.run_id))
             assert row.state == "finished"
-    again = run(db, shops("shops"), {"a": rows}, tenant_id=tenant_id)
+    again = run(db, shops(), {"a": rows}, tenant_id=tenant_id)
     assert again.counts == Counts()
 
 

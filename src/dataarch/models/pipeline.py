@@ -106,7 +106,7 @@ class PipelineBatch(TenantOwned, Base):
     first_byte: Mapped[int] = mapped_column(BigInteger())
     bytes: Mapped[int] = mapped_column(BigInteger())
     table_name: Mapped[str] = mapped_column(Text(63))
-    rows: Mapped[Any] = mapped_column(Json())
+    rows: Mapped[Any] = mapped_column(Json(), default=dict, server_default=text("'{}'::jsonb"))
     least_id: Mapped[UUID]
     greatest_id: Mapped[UUID]
     extracted_at: Mapped[datetime]

@@ -159,6 +159,11 @@ class Books:
     session: TenantSession
     run: Run
 
+    @property
+    def whose(self) -> Mapping[str, Any]:
+        """The parameters that every statement has: the tenant and the run."""
+        return {"tenant": self.session.tenant_id, "run": self.run.id}
+
     def begin(self) -> None:
         """Write down that the run has begun, and that earlier ones which never ended were killed."""
         self._do(ABANDON, pipeline=self.run.pipeline)
@@ -237,7 +242,7 @@ class Books:
         self._do(END, state=state, error=None if error is None else kept(error, LONGEST_REASON))
 
     def _do(self, statement: TextClause, **values: Any) -> Any:
-        return self.session.execute(statement, {"tenant": self.session.tenant_id, "run": self.run.id, **values})
+        return self.session.execute(statement, {**self.whose, **values})
 
 
 def reject_row(source: str, reject: Reject) -> Mapping[str, Any]:

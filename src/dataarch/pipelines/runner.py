@@ -7,34 +7,23 @@ one, which goes on where the last commit was.
 
 from __future__ import annotations
 
-import time
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import nullcontext, suppress
-from dataclasses import dataclass, replace
-from datetime import datetime
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field, replace
 from functools import partial
-from importlib.metadata import version
 from typing import Any
 from uuid import UUID
 
 from dataarch.database.unit_of_work import Database
-from dataarch.errors import DataArchError, FeedError, InvalidValue, PipelineBusy, Retryable
-from dataarch.models.base import new_id
-from dataarch.pipelines.books import Books, Run, busy, guarded
+from dataarch.errors import FeedError, InvalidValue
+from dataarch.pipelines.books import Books, busy
 from dataarch.pipelines.outcome import Counts, Outcome, Progress, SourceFailed
-from dataarch.pipelines.pipeline import Loaded, Pipeline, TenantName
+from dataarch.pipelines.pipeline import Pipeline, TenantName
 from dataarch.pipelines.reading import Ready, read_ahead
-from dataarch.pipelines.records import Batch, Position, Reject, Row, Source, Stage, rejected
+from dataarch.pipelines.records import Position, Row, Source, Stage, rejected
 from dataarch.pipelines.tenants import tenant_of
+from dataarch.pipelines.work import BATCH, Told, Work
 
-__all__ = ["BATCH", "Runner", "run"]
-
-BATCH = 10_000
-"""Records of a transaction at the most."""
-
-TRIES = 5
-PAUSE = 0.05
-"""Seconds before a transaction that met others is tried again; twice as long each time."""
+__all__ = ["Runner", "run"]
 
 
 def run(
@@ -69,67 +58,23 @@ def run(
 
 
 @dataclass
-class Runner:
+class Runner(Work):
     """One run; see :func:`run`."""
 
-    db: Database
-    pipeline: Pipeline
-    tenant_id: UUID
-    batch: int = BATCH
-    on_progress: Callable[[Progress], None] | None = None
-    scheduled_for: datetime | None = None
-
-    def __post_init__(self) -> None:
-        if self.batch < 1:
-            raise InvalidValue(f"A batch of {self.batch} records is none.", value=self.batch)
-        whole = f"{self.pipeline.version} (dataarch {version('dataarch')})"
-        self.this = Run(new_id(), self.pipeline.name, whole, scheduled_for=self.scheduled_for)
-        self.outcome = Outcome(self.this.id)
-        self._tenants: dict[str, UUID] = {}
-        self._others: set[UUID] = set()
+    _tenants: dict[str, UUID] = field(default_factory=dict)
 
     def run(self, given: Any) -> Outcome:
         """Read all that is given."""
-        started = time.perf_counter()
         sources = self.pipeline.extract.sources(given)
-        with guarded(self.db, self.tenant_id, self.pipeline.name):
-            self._in(self.tenant_id, lambda books: books.begin())
-            try:
-                for source in sources:
-                    self._read(source)
-            except BaseException as error:
-                self._end(str(error) or type(error).__name__)
-                raise
-            self._end(self._failure())
-        self.outcome.seconds = time.perf_counter() - started
+        with self.under_way():
+            for source in sources:
+                self._read(source)
         return self.outcome
-
-    def _failure(self) -> str | None:
-        failed = self.outcome.failed
-        return f"{len(failed)} of its sources failed: {failed[0].error}" if failed else None
-
-    def _end(self, error: str | None) -> None:
-        for tenant_id in (*self._others, self.tenant_id):
-            # an error that is on its way is worth more than one of writing it down
-            with suppress(DataArchError) if error else nullcontext():
-                self._in(tenant_id, lambda books: books.end(error))
-
-    def _in(self, tenant_id: UUID, work: Callable[[Books], Any]) -> Any:
-        """Do something in a transaction of a tenant, again where it met others."""
-        for attempt in range(TRIES):
-            try:
-                with self.db.tenant(tenant_id) as session:
-                    return work(Books(session, self.this))
-            except Retryable as error:
-                if attempt == TRIES - 1 or isinstance(error, PipelineBusy):
-                    raise
-                time.sleep(PAUSE * 2**attempt)
-        raise AssertionError
 
     # ── one source ────────────────────────────────────────────────────────────────────────────────────────────────
 
     def _read(self, source: Source) -> None:
-        found = self._in(self.tenant_id, lambda books: books.how_far(source.name))
+        found = self.within(self.tenant_id, lambda books: books.how_far(source.name))
         position = self.pipeline.extract.resume(source, found.position)
         begun_by = found.begun_by
         before = self.outcome.counts
@@ -141,7 +86,7 @@ class Runner:
         else:
             if begun_by == self.this.id:
                 # before other tenants write down how far they are
-                self._in(self.tenant_id, lambda books: books.move(source.name, position, begun_by))
+                self.within(self.tenant_id, lambda books: books.move(source.name, position, begun_by))
             for ready in self._good(source, read_ahead(self.pipeline, source, position, self.batch)):
                 self._load(ready, begun_by)
         self.outcome.sources += self.outcome.counts != before
@@ -157,10 +102,6 @@ class Runner:
             elif ready.batch.after != ready.batch.before:
                 yield ready
 
-    def _tell(self, ready: Ready) -> None:
-        if self.on_progress is not None:
-            self.on_progress(Progress(ready.batch.source.name, ready.batch.after.bytes, self.outcome.counts))
-
     # ── one batch ─────────────────────────────────────────────────────────────────────────────────────────────────
 
     def _load(self, ready: Ready, begun_by: UUID) -> None:
@@ -169,48 +110,36 @@ class Runner:
         if (whose := self.pipeline.tenant_by) is not None:
             mine, others = self._by_tenant(ready, whose)
             for tenant_id, theirs in others.items():
-                self._others.add(tenant_id)
-                self._add(self._in(tenant_id, partial(self._load_other, ready=theirs, begun_by=begun_by)))
-        self._add(self._in(self.tenant_id, lambda books: self._load_own(books, mine, begun_by)))
-        self._tell(ready)
+                self.add(self.within(tenant_id, partial(self._load_other, ready=theirs, begun_by=begun_by)))
+                self.others.add(tenant_id)
+        self.add(self.within(self.tenant_id, lambda books: self._load_own(books, mine, begun_by)))
+        self.tell(ready.batch)
 
-    def _add(self, told: tuple[Counts, Sequence[Reject]]) -> None:
-        self.outcome.add(*told)
-
-    def _load_own(self, books: Books, ready: Ready, begun_by: UUID) -> tuple[Counts, Sequence[Reject]]:
+    def _load_own(self, books: Books, ready: Ready, begun_by: UUID) -> Told:
         batch = ready.batch
         found = books.how_far(batch.source.name)
         if found.begun_by != begun_by or found.position.records != batch.before.records:
             raise busy(self.pipeline.name, self.tenant_id)
-        told = self._write(books, ready)
+        told = self.write(books, ready)
         books.move(batch.source.name, batch.after, begun_by)
         return told
 
-    def _load_other(self, books: Books, ready: Ready, begun_by: UUID) -> tuple[Counts, Sequence[Reject]]:
+    def _load_other(self, books: Books, ready: Ready, begun_by: UUID) -> Told:
         batch = ready.batch
+        if books.session.tenant_id not in self.others:
+            books.begin()
         found = books.how_far(batch.source.name)
         if found.begun_by == begun_by and found.position.records > batch.before.records:
             # an earlier run was killed after it had committed these
             left = [at for at, number in enumerate(batch.numbers) if number > found.position.records]
             ready = ready._replace(batch=batch.part(left))
-        told = self._write(books, ready)
+        told = self.write(books, ready)
         books.move(batch.source.name, batch.after, begun_by)
         return told
 
-    def _write(self, books: Books, ready: Ready) -> tuple[Counts, Sequence[Reject]]:
-        """Write the rows of a batch, and down what became of each record."""
-        batch = ready.batch
-        loaded = self.pipeline.load.load(books.session, batch.rows) if batch.rows else None
-        counts, rejects = _told(batch, loaded)
-        books.count(counts)
-        for written in loaded.written if loaded is not None else ():
-            books.lineage(ready, written, batch.numbers)
-        books.reject(batch.source.name, rejects)
-        return counts, rejects
-
     def _load_whole(self, source: Source, ahead: Iterator[Ready | FeedError]) -> None:
         """Load all of a source in one transaction; an error in the source undoes it."""
-        told: list[tuple[Counts, Sequence[Reject]]] = []
+        told: list[Told] = []
         try:
             with self.db.tenant(self.tenant_id) as session:
                 books = Books(session, self.this)
@@ -221,13 +150,13 @@ class Runner:
                         removed = Counts(removed=self.pipeline.load.begin(session))
                         books.count(removed)
                         told.append((removed, ()))
-                    told.append(self._write(books, ready))
+                    told.append(self.write(books, ready))
                     books.move(source.name, ready.batch.after, self.this.id)
         except FeedError as broken:
             self.outcome.failed.append(SourceFailed(source.name, broken))
         else:
             for one in told:
-                self._add(one)
+                self.add(one)
 
     # ── many tenants ──────────────────────────────────────────────────────────────────────────────────────────────
 
@@ -251,23 +180,3 @@ class Runner:
         if name.slug not in self._tenants:
             self._tenants[name.slug] = tenant_of(self.db, *name)
         return self._tenants[name.slug]
-
-
-def _told(batch: Batch, loaded: Loaded | None) -> tuple[Counts, Sequence[Reject]]:
-    """Return what became of the records of a batch."""
-    rejects = list(batch.rejects)
-    if loaded is None:
-        return Counts(read=len(rejects), rejected=len(rejects)), rejects
-    result = loaded.result
-    rejects += [rejected(batch, one.position, Stage.LOAD, one.error) for one in result.refused]
-    return (
-        Counts(
-            read=len(batch.rows) + len(batch.rejects),
-            loaded=result.inserted,
-            updated=result.updated,
-            unchanged=result.unchanged + result.duplicate,
-            rejected=len(rejects),
-            removed=loaded.removed,
-        ),
-        rejects,
-    )

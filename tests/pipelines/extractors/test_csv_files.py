@@ -10,6 +10,7 @@ import pytest
 
 from dataarch.errors import InvalidValue
 from dataarch.pipelines.extractors.csv_files import CsvFiles
+from dataarch.pipelines.extractors.opening import BLOCK
 from pipelines.extractors_support import all_of, numbers_of, rejects_of, rows_of, until_refused, written
 
 pytestmark = pytest.mark.pipeline
@@ -69,6 +70,7 @@ def test_one_column_and_empty_fields_are_read_as_they_are(tmp_path: Path) -> Non
         {"Code": ""},
         {"Code": " B "},
     ]
+    assert rows_of(all_of(READ, written(tmp_path, b"Code\nA\n\nB\n"))) == [{"Code": "A"}, {"Code": "B"}]
     assert rows_of(all_of(READ, written(tmp_path, b"Code,Title\n,\n"))) == [{"Code": "", "Title": ""}]
 
 
@@ -125,6 +127,24 @@ def test_a_stray_quote_costs_its_own_line_and_no_other(tmp_path: Path) -> None:
         batches = all_of(READ, written(tmp_path, "".join(["Code,Title\n", *broken]).encode()))
         assert [list(row.values()) for row in rows_of(batches)] == good
         assert [number for number, _, _ in rejects_of(batches)] == [at + 1]
+
+
+@pytest.mark.parametrize("behind", [b"T2\n", b"T2,a\n\n", b"T2,a\nT3,\xe9\n"])
+def test_an_open_quote_stops_the_file_where_what_follows_is_no_row_of_records(tmp_path: Path, behind: bytes) -> None:
+    batches, error = until_refused(READ, written(tmp_path, b'Code,Title\nT1,Tea pot\nX,"a\n' + behind))
+    assert rows_of(batches) == [TEA]
+    assert (batches[-1].after.bytes, error.line) == (22, 3)
+
+
+def test_an_open_quote_ends_somewhere_where_python_knows_no_limit(tmp_path: Path) -> None:
+    lines = [b"Code,Title\n", b'X,"a\n', *[b"T1,Tea pot\n"] * 93_000, b'Y,"b\n', b'"Z"z,c\n' * 2, b"T1,Tea pot\n"]
+    before = csv.field_size_limit(10**9)
+    try:
+        batches = all_of(READ, written(tmp_path, b"".join(lines)), size=1_000_000)
+    finally:
+        csv.field_size_limit(before)
+    assert len(rows_of(batches)) == 93_001
+    assert [number for number, _, _ in rejects_of(batches)] == [1, *range(93_002, 93_005)]
 
 
 def test_nul_bytes_are_left_to_validation(tmp_path: Path) -> None:
@@ -215,6 +235,15 @@ def test_what_cannot_be_read_is_refused_when_it_is_asked_for(wrong: dict[str, st
     with pytest.raises(InvalidValue) as caught:
         CsvFiles(**wrong)  # type: ignore[arg-type]
     assert caught.value.hint
+
+
+def test_lines_are_counted_alike_wherever_they_are_cut_while_they_are_read(tmp_path: Path) -> None:
+    for long in range(BLOCK - 3, BLOCK + 3):
+        first = b"Code,Title\r\n"
+        lines = [first, b"T1," + b"x" * 100_000 + b"\r\n"]
+        lines.append(b"T1," + b"x" * (long - sum(map(len, lines)) - 5) + b"\r\n")
+        batches = all_of(READ, written(tmp_path, b"".join([*lines, b"T2\r\n"])))
+        assert [reason[:6] for _, reason, _ in rejects_of(batches)][-1] == "Line 4"
 
 
 def test_what_python_writes_is_read_back(tmp_path: Path) -> None:

@@ -78,7 +78,7 @@ def test_what_the_test_suite_leaves_open_crashes_nothing(tmp_path: Path) -> None
     ],
 )
 def test_a_line_that_is_no_record_is_rejected_and_the_others_are_read(tmp_path: Path, line: bytes, reason: str) -> None:
-    content = b'{"a": 1}\n' + line + b'\n\n{"a": 3}\n'
+    content = b'{"a": 1}\n' + line + b'\n{"a": 3}\n'
     batches = all_of(READ, written(tmp_path, content))
     assert rows_of(batches) == [{"a": 1}, {"a": 3}]
     assert numbers_of(batches) == [1, 3]
@@ -95,6 +95,13 @@ def test_numbers_texts_and_nested_values_come_as_they_stand(tmp_path: Path, end:
     values = [{"n": 10**30, "m": -1, "f": 2.55}, {"t": 'é😀\u2028\x00"\\'}, {"o": {"a": [None, True, {}]}}]
     lines = [json.dumps(value, ensure_ascii=number % 2 == 0).encode() for number, value in enumerate(values)]
     assert rows_of(all_of(READ, written(tmp_path, b"\xef\xbb\xbf" + end.join([*lines, b""])))) == values
+
+
+def test_blank_lines_are_passed_over(tmp_path: Path) -> None:
+    batches = all_of(READ, written(tmp_path, b'\n{"a": 1}\n \t\r\n\r{"a": 2}\n\nx\n'))
+    assert rows_of(batches) == [{"a": 1}, {"a": 2}]
+    assert numbers_of(batches) == [1, 2]
+    assert [(number, reason[:16]) for number, reason, _ in rejects_of(batches)] == [(3, "Line 7, column 1")]
 
 
 def test_a_name_that_stands_twice_has_its_last_value(tmp_path: Path) -> None:

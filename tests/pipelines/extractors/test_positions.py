@@ -10,7 +10,7 @@ from hashlib import sha256
 from pathlib import Path
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from dataarch.errors import FeedError, InvalidValue
@@ -51,7 +51,6 @@ TABLES = st.integers(1, 3).flatmap(
 )
 
 
-@settings(max_examples=60, deadline=None)
 @given(
     table=TABLES,
     size=st.integers(1, 5),
@@ -86,7 +85,6 @@ def test_records_come_once_with_the_same_numbers_wherever_reading_stops_and_goes
     assert place.bytes == len(content)
 
 
-@settings(max_examples=60, deadline=None)
 @given(content=st.lists(st.sampled_from([b"a", b"b", b",", b'"', b"\n", b"\r", b"\xe9", b"\0"]), max_size=40))
 def test_whatever_the_bytes_every_record_is_accounted_for_and_nothing_crashes(content: list[bytes]) -> None:
     raw = b"x,y\n" + b"".join(content)
@@ -166,6 +164,13 @@ def test_the_line_of_an_error_counts_what_was_read_before(tmp_path: Path) -> Non
     first = next(iter(READ.read(source, Position(), 1)))
     ((_, reason, _),) = rejects_of(all_of(READ, source, position=stored(first.after)))
     assert reason == "Line 4 has 1 fields, and the header has 2."
+
+
+def test_a_mark_of_utf_8_is_left_out_at_the_beginning_and_nowhere_else(tmp_path: Path) -> None:
+    source = written(tmp_path, "\ufeffCode\nA\n\ufeffB\n".encode())
+    batches = all_of(READ, source, 1)
+    assert rows_of(batches) == [{"Code": "A"}, {"Code": "\ufeffB"}]
+    assert rows_of(all_of(READ, source, 1, batches[0].after)) == [{"Code": "\ufeffB"}]
 
 
 def test_other_columns_are_noticed_where_reading_goes_on(tmp_path: Path) -> None:

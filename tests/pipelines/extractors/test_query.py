@@ -170,28 +170,29 @@ def test_on_postgresql_rows_come_through_a_cursor_of_the_server(engine: Engine) 
     query = Query(engine, "SELECT n AS id, 'x' AS text FROM generate_series(1, 2500) AS n")
     batches = all_of(query, source_of(query), 1000)
     assert [len(batch.rows) for batch in batches] == [1000, 1000, 500, 0]
-    assert "ServerCursor" in cursors
+    assert cursors[-2:] == ["ServerCursor"] * 2  # the rows, and whether there are some without a key
     assert engine.pool.checkedout() == 0  # type: ignore[attr-defined]
 
 
-@pytest.mark.parametrize(
-    "key",
-    [
-        "2147483648 + n",
-        "lpad(n::text, 3, '0')",
-        "('00000000-0000-7000-8000-' || lpad(n::text, 12, '0'))::uuid",
-        "timestamptz '2026-01-01 00:00:00.000001Z' + n * interval '1 hour'",
-        "timestamp '2026-01-01' + n * interval '1 hour'",
-        "date '2026-01-01' + n::integer",
-        "n + 0.001::numeric",
-    ],
+KEYS = (
+    "2147483648 + n",
+    "lpad(n::text, 3, '0')",
+    "('00000000-0000-7000-8000-' || lpad(n::text, 12, '0'))::uuid",
+    "timestamptz '2026-01-01 00:00:00.000001Z' + n * interval '1 hour'",
+    "timestamp '2026-01-01' + n * interval '1 hour'",
+    "date '2026-01-01' + n::integer",
+    "n + 0.001::numeric",
 )
-def test_on_postgresql_a_key_of_any_type_is_kept_and_found_again(settings: Settings, key: str) -> None:
-    query = Query(settings.owner, f'SELECT {key} AS "a Key", n FROM generate_series(1::bigint, 5) AS n', key="a Key")
-    source = source_of(query)
-    first = next(iter(query.read(source, Position(), 2)))
-    batches = [first, *query.read(source, kept(first.after), 2)]
-    assert [row["n"] for row in rows_of(batches)] == [1, 2, 3, 4, 5]
+
+
+def test_on_postgresql_a_key_of_any_type_is_kept_and_found_again(settings: Settings) -> None:
+    for key in KEYS:
+        statement = f'SELECT {key} AS "a Key", n FROM generate_series(1::bigint, 5) AS n'
+        query = Query(settings.owner, statement, key="a Key")
+        source = source_of(query)
+        first = next(iter(query.read(source, Position(), 2)))
+        batches = [first, *query.read(source, kept(first.after), 2)]
+        assert [row["n"] for row in rows_of(batches)] == [1, 2, 3, 4, 5], key
 
 
 def test_reading_that_is_given_up_or_fails_gives_its_connection_back(engine: Engine) -> None:

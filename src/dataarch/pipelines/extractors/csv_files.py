@@ -106,7 +106,7 @@ def _encoding(name: str) -> str:
 
 
 class _Decoded:
-    """The text of lines; bytes that are none become lone surrogates. It can be set back."""
+    """The text of lines; bytes that are none are replaced. It can be set back."""
 
     def __init__(self, lines: list[bytes], encoding: str) -> None:
         self.lines = lines
@@ -122,7 +122,7 @@ class _Decoded:
             self.exhausted = True
             raise StopIteration
         self.at += 1
-        return self.lines[self.at - 1].decode(self.encoding, "surrogateescape")
+        return self.lines[self.at - 1].decode(self.encoding, "replace")
 
     def since(self, start: int) -> bytes:
         return b"".join(self.lines[start : self.at])

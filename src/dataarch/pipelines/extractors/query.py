@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from contextlib import closing, contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from datetime import date, datetime
 from decimal import Decimal
 from hashlib import sha256
@@ -13,14 +13,12 @@ from uuid import UUID
 
 from sqlalchemy import (
     URL,
-    BigInteger,
     Connection,
     Engine,
     NullPool,
     Select,
     column,
     create_engine,
-    literal,
     literal_column,
     select,
     text,
@@ -65,7 +63,7 @@ class Query:
     The rows come through a cursor of the server where there are such, in one transaction, in memory that does not grow.
     """
 
-    url: str | URL | Engine = field(repr=False)
+    url: str | URL | Engine
     statement: str
     key: str = "id"
     name: str = ""
@@ -133,7 +131,7 @@ class Query:
         key = table.c[self.key]
         statement: Select[Any] = select(literal_column("*")).select_from(table)
         last = _key(position.state)
-        behind = statement if last is None else statement.where(key >= _literal(last))  # shows whether it is unique
+        behind = statement if last is None else statement.where(key >= last)  # shows whether it is unique
         place = position
         options = connection.execution_options(yield_per=size)
         with closing(options.execute(behind.order_by(key), source.place)) as result:
@@ -209,7 +207,3 @@ def _key(state: Mapping[str, Any]) -> Any:
         return None
     kind, value = state["key"]
     return KEYS[kind][1](value)
-
-
-def _literal(value: Any) -> Any:
-    return literal(value, BigInteger()) if isinstance(value, int) else literal(value)

@@ -34,7 +34,7 @@ from dataarch.repositories.bulk.json_field import JsonField
 from dataarch.repositories.bulk.outcome import Refused
 from dataarch.repositories.bulk.rows import RowNames
 
-__all__ = ["HEADER", "TRAILER", "Encoded", "Encoder"]
+__all__ = ["HEADER", "TRAILER", "Encoded", "Encoder", "field_of"]
 
 HEADER = b"PGCOPY\n\xff\r\n\0" + bytes(8)
 """What COPY BINARY begins with."""
@@ -114,7 +114,7 @@ class Encoder:
         names = [column.name for column in table.columns if column.computed is None] if columns is None else columns
         self.table = table
         self.columns = tuple(_column(table, name) for name in names)
-        self._fields = [_field(column, tenant_id) for column in self.columns]
+        self._fields = [field_of(column, tenant_id) for column in self.columns]
         self._numbered = numbered
         self.names = RowNames(table, self.columns)
         self._head = Struct(">h").pack(len(self.columns) + numbered)
@@ -155,7 +155,8 @@ def _column(table: Table, name: str) -> Column[Any]:
     return found
 
 
-def _field(column: Column[Any], tenant_id: UUID | None) -> Field:
+def field_of(column: Column[Any], tenant_id: UUID | None = None) -> Field:
+    """Return how a column travels; raises :class:`ConfigurationError` where nobody knows how its type does."""
     if tenant_id is not None and column is tenant_column(column.table):
         return TenantField(column, tenant_id)
     for kind, field in BY_TYPE:

@@ -1,0 +1,148 @@
+"""What a run and a replay have in common: transactions of tenants, in which rows and books are written together."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager, nullcontext, suppress
+from dataclasses import dataclass
+from datetime import datetime
+from importlib.metadata import version
+from typing import TypeVar
+from uuid import UUID
+
+from dataarch.database.unit_of_work import Database
+from dataarch.errors import DataArchError, InvalidValue, PipelineBusy, Retryable
+from dataarch.models.base import new_id
+from dataarch.pipelines.books import Books, Run, guarded
+from dataarch.pipelines.outcome import Counts, Outcome, Progress
+from dataarch.pipelines.pipeline import Loaded, Pipeline
+from dataarch.pipelines.reading import Ready
+from dataarch.pipelines.records import Batch, Reject, Stage, rejected
+
+__all__ = ["BATCH", "Told", "Work"]
+
+BATCH = 10_000
+"""Records of a transaction at the most."""
+
+TRIES = 5
+PAUSE = 0.05
+"""Seconds before a transaction that met others is tried again; twice as long each time."""
+
+Told = tuple[Counts, Sequence[Reject]]
+"""What became of the records of one transaction."""
+
+Answer = TypeVar("Answer")
+
+
+@dataclass
+class Work:
+    """One run of a pipeline.
+
+    Attributes:
+        db: the database, as the application role.
+        pipeline: what to do.
+        tenant_id: the tenant that the run is for.
+        batch: records of a transaction at the most.
+        on_progress: called after each commit.
+        scheduled_for: the time at which it was due, if a schedule says so.
+        replay_of: the run whose rejects are taken again, if it is a replay.
+    """
+
+    db: Database
+    pipeline: Pipeline
+    tenant_id: UUID
+    batch: int = BATCH
+    on_progress: Callable[[Progress], None] | None = None
+    scheduled_for: datetime | None = None
+    replay_of: UUID | None = None
+
+    def __post_init__(self) -> None:
+        if self.batch < 1:
+            raise InvalidValue(f"A batch of {self.batch} records is none.", value=self.batch)
+        whole = f"{self.pipeline.version} (dataarch {version('dataarch')})"
+        self.this = Run(new_id(), self.pipeline.name, whole, self.replay_of, self.scheduled_for)
+        self.outcome = Outcome(self.this.id)
+        self.others: set[UUID] = set()
+
+    @contextmanager
+    def under_way(self) -> Iterator[None]:
+        """Let nobody else run the pipeline for this tenant, and write down that the run has begun, and how it ended.
+
+        Raises:
+            PipelineBusy: somebody does.
+        """
+        started = time.perf_counter()
+        with guarded(self.db, self.tenant_id, self.pipeline.name):
+            self.within(self.tenant_id, Books.begin)
+            try:
+                yield
+            except BaseException as error:
+                self._end(str(error) or type(error).__name__)
+                raise
+            self._end(self._failure())
+        self.outcome.seconds = time.perf_counter() - started
+
+    def within(self, tenant_id: UUID, work: Callable[[Books], Answer]) -> Answer:
+        """Do something in a transaction of a tenant, again where it met others."""
+        for attempt in range(TRIES - 1):
+            try:
+                return self._once(tenant_id, work)
+            except PipelineBusy:
+                raise
+            except Retryable:
+                time.sleep(PAUSE * 2**attempt)
+        return self._once(tenant_id, work)
+
+    def write(self, books: Books, ready: Ready) -> Told:
+        """Write the rows of a batch, and down what became of each record."""
+        batch = ready.batch
+        loaded = self.pipeline.load.load(books.session, batch.rows) if batch.rows else None
+        counts, rejects = _told(batch, loaded)
+        books.count(counts)
+        for written in loaded.written if loaded is not None else ():
+            books.lineage(ready, written, batch.numbers)
+        books.reject(batch.source.name, rejects)
+        return counts, rejects
+
+    def add(self, told: Told) -> None:
+        """Count what was committed."""
+        self.outcome.add(*told)
+
+    def tell(self, batch: Batch) -> None:
+        """Say how far the run is."""
+        if self.on_progress is not None:
+            self.on_progress(Progress(batch.source.name, batch.after.bytes, self.outcome.counts))
+
+    def _once(self, tenant_id: UUID, work: Callable[[Books], Answer]) -> Answer:
+        with self.db.tenant(tenant_id) as session:
+            return work(Books(session, self.this))
+
+    def _failure(self) -> str | None:
+        failed = self.outcome.failed
+        return f"{len(failed)} of its sources failed: {failed[0].error}" if failed else None
+
+    def _end(self, error: str | None) -> None:
+        for tenant_id in (*self.others, self.tenant_id):
+            # an error that is on its way is worth more than one of writing it down
+            with suppress(DataArchError) if error else nullcontext():
+                self.within(tenant_id, lambda books: books.end(error))
+
+
+def _told(batch: Batch, loaded: Loaded | None) -> Told:
+    rejects = list(batch.rejects)
+    if loaded is None:
+        return Counts(read=len(rejects), rejected=len(rejects)), rejects
+    result = loaded.result
+    rejects += [rejected(batch, one.position, Stage.LOAD, one.error) for one in result.refused]
+    return (
+        Counts(
+            read=len(batch.rows) + len(batch.rejects),
+            loaded=result.inserted,
+            updated=result.updated,
+            unchanged=result.unchanged + result.duplicate,
+            rejected=len(rejects),
+            removed=loaded.removed,
+        ),
+        rejects,
+    )
