@@ -18,7 +18,8 @@ from dataarch.pipelines.feeds.retail import COLUMNS, RETAIL, OrderLine, desk_of
 from dataarch.pipelines.outcome import Counts, Outcome
 from dataarch.pipelines.pipeline import Pipeline
 from dataarch.pipelines.records import Reject, Source
-from dataarch.pipelines.runner import BATCH, run
+from dataarch.pipelines.runner import run
+from dataarch.pipelines.work import BATCH
 from fixtures.catalogs import contents, owner_connection
 
 TESTS = str(Path(__file__).resolve().parents[1])

@@ -16,7 +16,7 @@ import pytest
 from dataarch.database.settings import Settings
 from dataarch.database.unit_of_work import Database
 from dataarch.errors import LockTimeout, PipelineBusy, ServerUnreachable
-from dataarch.pipelines import runner
+from dataarch.pipelines import work
 from dataarch.pipelines.outcome import Counts
 from fixtures.databases import new_database
 from fixtures.servers import Servers, libpq
@@ -181,7 +181,7 @@ def test_a_loader_that_is_always_in_the_way_is_a_named_error_and_nothing_is_writ
 ) -> None:
     loaded(db, EXAMPLES[0])
     before = checksums(db.settings)
-    monkeypatch.setattr(runner, "PAUSE", 0.0)
+    monkeypatch.setattr(work, "PAUSE", 0.0)
     hurried = Database(db.settings.model_copy(update={"lock_timeout": 0.02}))
     with hurried, feed_held(db.settings, "united-kingdom"), pytest.raises(LockTimeout):
         loaded(hurried, copy_of(EXAMPLES[0], tmp_path))

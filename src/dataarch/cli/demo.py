@@ -22,7 +22,7 @@ from dataarch.database.settings import Settings
 from dataarch.errors import ConfigurationError
 from dataarch.pipelines.feeds.retail import RETAIL, desk_of
 from dataarch.pipelines.records import Source
-from dataarch.pipelines.runner import BATCH
+from dataarch.pipelines.work import BATCH
 
 __all__ = ["demo"]
 

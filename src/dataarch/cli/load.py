@@ -14,7 +14,7 @@ from dataarch.cli.terminal import say_error
 from dataarch.database.settings import Settings
 from dataarch.pipelines.feeds.retail import desk_of
 from dataarch.pipelines.feeds.retail import retail as retail_pipeline
-from dataarch.pipelines.runner import BATCH
+from dataarch.pipelines.work import BATCH
 
 __all__ = ["app"]
 

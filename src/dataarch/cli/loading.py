@@ -18,7 +18,8 @@ from dataarch.database.unit_of_work import Database
 from dataarch.pipelines.outcome import Counts, Outcome, Progress
 from dataarch.pipelines.pipeline import Pipeline
 from dataarch.pipelines.records import Source
-from dataarch.pipelines.runner import BATCH, run
+from dataarch.pipelines.runner import run
+from dataarch.pipelines.work import BATCH
 
 __all__ = ["MOST_REASONS", "outcome", "watched"]
 
@@ -66,7 +67,8 @@ class _Lines:
     def __call__(self, progress: Progress) -> None:
         read, loaded = (getattr(progress.counts, name) - getattr(self._before, name) for name in ("read", "loaded"))
         self._before = progress.counts
-        self._console.print(f"{progress.source}: {read} read, {loaded} loaded", highlight=False, markup=False)
+        of = progress.source if progress.first == progress.source else f"{progress.first} … {progress.source}"
+        self._console.print(f"{of}: {read} read, {loaded} loaded", highlight=False, markup=False)
 
 
 class _Bar:

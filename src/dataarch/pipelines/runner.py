@@ -7,10 +7,10 @@ one, which goes on where the last commit was.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from functools import partial
-from typing import Any
+from typing import Any, NamedTuple
 from uuid import UUID
 
 from dataarch.database.unit_of_work import Database
@@ -18,8 +18,8 @@ from dataarch.errors import FeedError, InvalidValue
 from dataarch.pipelines.books import Books, busy
 from dataarch.pipelines.outcome import Counts, Outcome, Progress, SourceFailed
 from dataarch.pipelines.pipeline import Pipeline, TenantName
-from dataarch.pipelines.reading import Ready, read_ahead
-from dataarch.pipelines.records import Position, Row, Source, Stage, rejected
+from dataarch.pipelines.reading import Ready, in_advance, read_ahead, ready_batches
+from dataarch.pipelines.records import Batch, Position, Row, Source, Stage, rejected
 from dataarch.pipelines.tenants import tenant_of
 from dataarch.pipelines.work import BATCH, Told, Work
 
@@ -57,38 +57,80 @@ def run(
     return Runner(db, pipeline, tenant_id, batch=batch, on_progress=on_progress).run(given)
 
 
+class Begun(NamedTuple):
+    """A batch of a source, and the run that has begun to read it."""
+
+    ready: Ready
+    begun_by: UUID
+
+    @property
+    def batch(self) -> Batch:
+        """The batch."""
+        return self.ready.batch
+
+    def of(self, batch: Batch) -> Begun:
+        """Return a part of it."""
+        return self._replace(ready=self.ready._replace(batch=batch))
+
+
+Group = Sequence[Begun]
+"""Batches that are loaded together, in the order in which they were read."""
+
+
 @dataclass
 class Runner(Work):
     """One run; see :func:`run`."""
 
     _tenants: dict[str, UUID] = field(default_factory=dict)
+    _seen: set[str] = field(default_factory=set)
 
     def run(self, given: Any) -> Outcome:
         """Read all that is given."""
         sources = self.pipeline.extract.sources(given)
         with self.under_way():
-            for source in sources:
-                self._read(source)
+            if self.pipeline.load.whole:
+                for source in sources:
+                    self._read_whole(source)
+            else:
+                for group in in_advance(self._groups(sources)):
+                    self._load(group)
         return self.outcome
 
-    # ── one source ────────────────────────────────────────────────────────────────────────────────────────────────
+    # ── reading ───────────────────────────────────────────────────────────────────────────────────────────────────
 
-    def _read(self, source: Source) -> None:
+    def _groups(self, sources: Iterable[Source]) -> Iterator[list[Begun]]:
+        """Give the batches of all sources; those that are to be one transaction come together."""
+        group: list[Begun] = []
+        for source in sources:
+            position, begun_by = self._begin(source)
+            for ready in self._good(source, ready_batches(self.pipeline, source, position, self.batch)):
+                batch = ready.batch
+                if group and batch.after.records - batch.before.records + _records(group) > self.batch:
+                    yield group
+                    group = []
+                group.append(Begun(ready, begun_by))
+                if not self.pipeline.together:
+                    yield group
+                    group = []
+        if group:
+            yield group
+
+    def _begin(self, source: Source) -> tuple[Position, UUID]:
+        """Return where to go on in a source, and which run has begun it."""
         found = self.within(self.tenant_id, lambda books: books.how_far(source.name))
         position = self.pipeline.extract.resume(source, found.position)
-        begun_by = found.begun_by
+        if found.begun_by is not None and position.records >= found.position.records:
+            return position, found.begun_by
+        if not self.pipeline.load.whole:
+            # before other tenants write down how far they are
+            self.within(self.tenant_id, lambda books: books.move(source.name, Position(), self.this.id))
+        return Position(), self.this.id
+
+    def _read_whole(self, source: Source) -> None:
+        position, begun_by = self._begin(source)
         before = self.outcome.counts
-        if begun_by is None or position.records < found.position.records:
-            position, begun_by = Position(), self.this.id
-        if self.pipeline.load.whole:
-            if begun_by == self.this.id or self._has_more(source, position):
-                self._load_whole(source, read_ahead(self.pipeline, source, Position(), self.batch))
-        else:
-            if begun_by == self.this.id:
-                # before other tenants write down how far they are
-                self.within(self.tenant_id, lambda books: books.move(source.name, position, begun_by))
-            for ready in self._good(source, read_ahead(self.pipeline, source, position, self.batch)):
-                self._load(ready, begun_by)
+        if begun_by == self.this.id or self._has_more(source, position):
+            self._load_whole(source, read_ahead(self.pipeline, source, Position(), self.batch))
         self.outcome.sources += self.outcome.counts != before
 
     def _has_more(self, source: Source, position: Position) -> bool:
@@ -102,40 +144,47 @@ class Runner(Work):
             elif ready.batch.after != ready.batch.before:
                 yield ready
 
-    # ── one batch ─────────────────────────────────────────────────────────────────────────────────────────────────
+    # ── one transaction of each tenant ────────────────────────────────────────────────────────────────────────────
 
-    def _load(self, ready: Ready, begun_by: UUID) -> None:
-        """Load a batch: first for other tenants, then for this one, which moves on with it."""
-        mine = ready
+    def _load(self, group: Group) -> None:
+        """Load batches: first for other tenants, then for this one, which moves on with them."""
+        mine = group
         if (whose := self.pipeline.tenant_by) is not None:
-            mine, others = self._by_tenant(ready, whose)
+            mine, others = self._by_tenant(group, whose)
             for tenant_id, theirs in others.items():
-                self.add(self.within(tenant_id, partial(self._load_other, ready=theirs, begun_by=begun_by)))
+                self.add(self.within(tenant_id, partial(self._load_other, group=theirs)))
                 self.others.add(tenant_id)
-        self.add(self.within(self.tenant_id, lambda books: self._load_own(books, mine, begun_by)))
-        self.tell(ready.batch)
+        self.add(self.within(self.tenant_id, lambda books: self._load_own(books, mine)))
+        self._seen |= {one.batch.source.name for one in group if _records([one])}
+        self.outcome.sources = len(self._seen)
+        self.tell(*(one.ready for one in group))
 
-    def _load_own(self, books: Books, ready: Ready, begun_by: UUID) -> Told:
-        batch = ready.batch
-        found = books.how_far(batch.source.name)
-        if found.begun_by != begun_by or found.position.records != batch.before.records:
-            raise busy(self.pipeline.name, self.tenant_id)
-        told = self.write(books, ready)
-        books.move(batch.source.name, batch.after, begun_by)
-        return told
+    def _load_own(self, books: Books, group: Group) -> Told:
+        for one in group:
+            found = books.how_far(one.batch.source.name)
+            if found.begun_by != one.begun_by or found.position.records != one.batch.before.records:
+                raise busy(self.pipeline.name, self.tenant_id)
+            # a source may have two batches in one group
+            books.move(one.batch.source.name, one.batch.after, one.begun_by)
+        return self.write(books, [one.ready for one in group])
 
-    def _load_other(self, books: Books, ready: Ready, begun_by: UUID) -> Told:
-        batch = ready.batch
+    def _load_other(self, books: Books, group: Group) -> Told:
         if books.session.tenant_id not in self.others:
             books.begin()
+        return self.write(books, [self._left(books, one) for one in group])
+
+    def _left(self, books: Books, one: Begun) -> Ready:
+        """Move on in a source, and return what is not yet loaded of a batch."""
+        batch = one.batch
         found = books.how_far(batch.source.name)
-        if found.begun_by == begun_by and found.position.records > batch.before.records:
-            # an earlier run was killed after it had committed these
-            left = [at for at, number in enumerate(batch.numbers) if number > found.position.records]
-            ready = ready._replace(batch=batch.part(left))
-        told = self.write(books, ready)
-        books.move(batch.source.name, batch.after, begun_by)
-        return told
+        there = found.position.records if found.begun_by == one.begun_by else 0
+        if there < batch.after.records or not there:
+            books.move(batch.source.name, batch.after, one.begun_by)
+        if there > batch.before.records:
+            # an earlier run was killed after it had committed these, maybe in larger batches
+            left = [at for at, number in enumerate(batch.numbers) if number > there]
+            return one.ready._replace(batch=batch.part(left))
+        return one.ready
 
     def _load_whole(self, source: Source, ahead: Iterator[Ready | FeedError]) -> None:
         """Load all of a source in one transaction; an error in the source undoes it."""
@@ -150,7 +199,7 @@ class Runner(Work):
                         removed = Counts(removed=self.pipeline.load.begin(session))
                         books.count(removed)
                         told.append((removed, ()))
-                    told.append(self.write(books, ready))
+                    told.append(self.write(books, [ready]))
                     books.move(source.name, ready.batch.after, self.this.id)
         except FeedError as broken:
             self.outcome.failed.append(SourceFailed(source.name, broken))
@@ -160,9 +209,20 @@ class Runner(Work):
 
     # ── many tenants ──────────────────────────────────────────────────────────────────────────────────────────────
 
-    def _by_tenant(self, ready: Ready, whose: Callable[[Row], TenantName]) -> tuple[Ready, dict[UUID, Ready]]:
-        """Divide a batch: what has no tenant stays with this one, and so does what was rejected before."""
-        batch = ready.batch
+    def _by_tenant(
+        self, group: Group, whose: Callable[[Row], TenantName]
+    ) -> tuple[list[Begun], dict[UUID, list[Begun]]]:
+        """Divide batches: what has no tenant stays with this one, and so does what was rejected before."""
+        mine: list[Begun] = []
+        others: dict[UUID, list[Begun]] = {}
+        for one in group:
+            own, shares = self._shares(one.batch, whose)
+            mine.append(one.of(own))
+            for tenant_id, share in shares.items():
+                others.setdefault(tenant_id, []).append(one.of(share))
+        return mine, others
+
+    def _shares(self, batch: Batch, whose: Callable[[Row], TenantName]) -> tuple[Batch, dict[UUID, Batch]]:
         # by their ids: names that differ in more than their slugs are one tenant
         places: dict[UUID, list[int]] = {}
         rejects = list(batch.rejects)
@@ -173,10 +233,13 @@ class Runner(Work):
                 rejects.append(rejected(batch, at, Stage.LOAD, error))
         shares = {tenant_id: batch.part(some) for tenant_id, some in places.items()}
         own = shares.pop(self.tenant_id, batch.part(()))
-        others = {tenant_id: ready._replace(batch=share) for tenant_id, share in shares.items()}
-        return ready._replace(batch=replace(own, rejects=rejects)), others
+        return replace(own, rejects=rejects), shares
 
     def _tenant(self, name: TenantName) -> UUID:
         if name.slug not in self._tenants:
             self._tenants[name.slug] = tenant_of(self.db, *name)
         return self._tenants[name.slug]
+
+
+def _records(group: Group) -> int:
+    return sum(one.batch.after.records - one.batch.before.records for one in group)

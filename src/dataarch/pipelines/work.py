@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import time
+from bisect import bisect_right
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, nullcontext, suppress
 from dataclasses import dataclass
 from datetime import datetime
 from importlib.metadata import version
+from itertools import accumulate
 from typing import TypeVar
 from uuid import UUID
 
@@ -94,25 +96,31 @@ class Work:
                 time.sleep(PAUSE * 2**attempt)
         return self._once(tenant_id, work)
 
-    def write(self, books: Books, ready: Ready) -> Told:
-        """Write the rows of a batch, and down what became of each record."""
-        batch = ready.batch
-        loaded = self.pipeline.load.load(books.session, batch.rows) if batch.rows else None
-        counts, rejects = _told(batch, loaded)
+    def write(self, books: Books, ready: Sequence[Ready]) -> Told:
+        """Write the rows of batches of one source or several, and down what became of each record."""
+        rows = ready[0].batch.rows if len(ready) == 1 else [row for one in ready for row in one.batch.rows]
+        loaded = self.pipeline.load.load(books.session, rows) if rows else None
+        counts, rejects = _told([one.batch for one in ready], loaded)
         books.count(counts)
-        for written in loaded.written if loaded is not None else ():
-            books.lineage(ready, written, batch.numbers)
-        books.reject(batch.source.name, rejects)
-        return counts, rejects
+        begin = 0
+        for one, refused in zip(ready, rejects, strict=True):
+            end = begin + len(one.batch.rows)
+            for written in loaded.written if loaded is not None else ():
+                ids = written.ids if len(ready) == 1 else written.ids.part(begin, end)
+                books.lineage(one, written._replace(ids=ids), one.batch.numbers)
+            books.reject(one.batch.source.name, refused)
+            begin = end
+        return counts, [reject for some in rejects for reject in some]
 
     def add(self, told: Told) -> None:
         """Count what was committed."""
         self.outcome.add(*told)
 
-    def tell(self, batch: Batch) -> None:
-        """Say how far the run is."""
+    def tell(self, *ready: Ready) -> None:
+        """Say how far the run is, now that batches are committed."""
         if self.on_progress is not None:
-            self.on_progress(Progress(batch.source.name, batch.after.bytes, self.outcome.counts))
+            first, last = ready[0].batch, ready[-1].batch
+            self.on_progress(Progress(last.source.name, last.after.bytes, self.outcome.counts, first.source.name))
 
     def _once(self, tenant_id: UUID, work: Callable[[Books], Answer]) -> Answer:
         with self.db.tenant(tenant_id) as session:
@@ -129,19 +137,25 @@ class Work:
                 self.within(tenant_id, lambda books: books.end(error))
 
 
-def _told(batch: Batch, loaded: Loaded | None) -> Told:
-    rejects = list(batch.rejects)
+def _told(batches: Sequence[Batch], loaded: Loaded | None) -> tuple[Counts, list[list[Reject]]]:
+    """Return what became of the records of batches, and the rejects of each."""
+    rejects = [list(batch.rejects) for batch in batches]
     if loaded is None:
-        return Counts(read=len(rejects), rejected=len(rejects)), rejects
+        count = sum(map(len, rejects))
+        return Counts(read=count, rejected=count), rejects
     result = loaded.result
-    rejects += [rejected(batch, one.position, Stage.LOAD, one.error) for one in result.refused]
+    begins = [0, *accumulate(len(batch.rows) for batch in batches)]
+    for one in result.refused:
+        which = bisect_right(begins, one.position) - 1
+        place = one.position - begins[which]
+        rejects[which].append(rejected(batches[which], place, Stage.LOAD, one.error))
     return (
         Counts(
-            read=len(batch.rows) + len(batch.rejects),
+            read=sum(len(batch.rows) + len(batch.rejects) for batch in batches),
             loaded=result.inserted,
             updated=result.updated,
             unchanged=result.unchanged + result.duplicate,
-            rejected=len(rejects),
+            rejected=sum(map(len, rejects)),
             removed=loaded.removed,
         ),
         rejects,

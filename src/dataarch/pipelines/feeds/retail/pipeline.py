@@ -42,6 +42,7 @@ def retail(tenant_by: str = COUNTRY) -> Pipeline:
         steps=(OrderLines(tenant_by),),
         load=RetailLines(),
         tenant_by=_whose,
+        together=True,
     )
 
 
