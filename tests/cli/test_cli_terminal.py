@@ -19,7 +19,7 @@ COLOUR = re.compile(r"\x1b\[[0-9;]*[1-9][0-9;]*m")
 def test_a_pipe_gets_plain_lines_without_control_characters(settings: Settings, tmp_path: Path) -> None:
     printed = dataarch(settings, tmp_path, "demo", EXAMPLES).printed
     assert all(sign.isprintable() or sign == "\n" for sign in printed)
-    assert "2025-01-30.csv: 181 read, 171 loaded" in printed
+    assert "2025-01-30.csv … 2025-02-01.csv: 531 read, 501 loaded" in printed
 
 
 def test_a_terminal_gets_a_progress_bar_and_colours(settings: Settings, tmp_path: Path) -> None:

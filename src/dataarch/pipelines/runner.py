@@ -7,6 +7,7 @@ one, which goes on where the last commit was.
 
 from __future__ import annotations
 
+from collections import defaultdict
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from functools import partial
@@ -223,15 +224,20 @@ class Runner(Work):
         return mine, others
 
     def _shares(self, batch: Batch, whose: Callable[[Row], TenantName]) -> tuple[Batch, dict[UUID, Batch]]:
-        # by their ids: names that differ in more than their slugs are one tenant
-        places: dict[UUID, list[int]] = {}
+        # by their slugs: names that differ in more than that are one tenant
+        names: dict[str, TenantName] = {}
+        places: dict[str, list[int]] = defaultdict(list)
         rejects = list(batch.rejects)
         for at, row in enumerate(batch.rows):
             try:
-                places.setdefault(self._tenant(whose(row)), []).append(at)
+                name = whose(row)
             except InvalidValue as error:
                 rejects.append(rejected(batch, at, Stage.LOAD, error))
-        shares = {tenant_id: batch.part(some) for tenant_id, some in places.items()}
+                continue
+            if name.slug not in places:
+                names[name.slug] = name
+            places[name.slug].append(at)
+        shares = {self._tenant(names[slug]): batch.part(some) for slug, some in places.items()}
         own = shares.pop(self.tenant_id, batch.part(()))
         return replace(own, rejects=rejects), shares
 

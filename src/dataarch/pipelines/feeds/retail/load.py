@@ -116,7 +116,8 @@ class RetailLines:
         wire = Wire(session)
         wire.rows(ONE_FEED_A_TENANT, (session.tenant_id,))
         _make_months(session, wire, lines)
-        first = {line["id"]: place for place, line in reversed(list(enumerate(lines)))}
+        # by numbers, which are compared faster than UUIDs
+        first = {line["id"].int: place for place, line in reversed(list(enumerate(lines)))}
         places = sorted(first.values()) if len(first) < len(lines) else range(len(lines))
         users = _Ids(session, USERS, {lines[at]["customer"]: at for at in reversed(places)})
         users.find_or_make(lambda _: {})
