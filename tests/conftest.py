@@ -16,11 +16,13 @@ pytest_plugins = [
     "fixtures.cache_servers",
     "fixtures.shared_data",
     "fixtures.busy_log",
+    "fixtures.zygote",
 ]
 
 settings.register_profile(
-    "default", deadline=None, max_examples=50, suppress_health_check=[HealthCheck.function_scoped_fixture]
+    "default", deadline=None, max_examples=25, suppress_health_check=[HealthCheck.function_scoped_fixture]
 )
+settings.register_profile("brief", parent=settings.get_profile("default"), max_examples=10)
 settings.register_profile("thorough", parent=settings.get_profile("default"), max_examples=1000)
 settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "default"))
 

@@ -353,7 +353,7 @@ def test_m18_a_read_gives_what_is_committed_whatever_was_done_before(machine: ty
     run_state_machine_as_test(
         machine,
         settings=settings(
-            max_examples=60, stateful_step_count=40, deadline=None, suppress_health_check=list(HealthCheck)
+            max_examples=30, stateful_step_count=40, deadline=None, suppress_health_check=list(HealthCheck)
         ),
     )
     hits = sum(stats.hit for db in machine.doors for stats in db.cache.stats().values())

@@ -22,8 +22,8 @@ IDLE = 4.0
 """Seconds that a transaction may idle, and a statement run."""
 
 TIMING = Timing(fence_ms=10_000, wait=2.0, cooldown=0.1)
-KILLS = 6
-DEATHS = 20
+KILLS = 4
+DEATHS = 10
 
 
 def reaching(settings: Settings, url: str) -> Settings:
@@ -43,14 +43,14 @@ def test_m18_no_read_is_stale_whichever_processes_are_killed(settings: Settings,
     assert settings.redis_url is not None
     chosen = random.Random(18)
     with crew(reaching(settings, settings.redis_url), tmp_path / "notes", timing=TIMING) as working:
-        working.hit(50)
+        working.hit(20)
         for _ in range(KILLS):
             time.sleep(chosen.random() * 0.3)
             slot = chosen.choice((*WRITERS, *WRITERS, *READERS))
             working.kill(slot)
             working.hire(slot)
             working.work(reads=20, writes=3)
-        working.work(reads=200, writes=30)
+        working.work(reads=100, writes=15)
         nothing_was_stale(working)
 
 
@@ -61,7 +61,7 @@ def test_m18_no_read_is_stale_when_writers_die_right_before_or_after_their_commi
     assert settings.redis_url is not None
     deaths = 0
     with crew(reaching(settings, settings.redis_url), tmp_path / "notes", timing=TIMING) as working:
-        working.hit(50)
+        working.hit(20)
         working.job.deadly[0] = 1
         while deaths < DEATHS:
             deaths += working.replace_the_dead()
@@ -171,11 +171,11 @@ def test_m18_no_read_is_stale_and_nothing_fails_while_the_cache_is(
     # whoever takes the fences away makes a commit known only when it has returned
     tell = fault.__name__ != emptied.__name__
     with crew(reaching(settings, server.url), tmp_path / "notes", timing=TIMING, readers_tell=tell) as working:
-        working.hit(50)
+        working.hit(20)
         with contextmanager(fault.__wrapped__)(server):  # type: ignore[attr-defined]
-            working.work(reads=60, writes=20)
-        working.hit(50)
-        working.work(reads=60, writes=20)
+            working.work(reads=30, writes=10)
+        working.hit(20)
+        working.work(reads=30, writes=10)
         nothing_was_stale(working)
 
 
@@ -188,7 +188,7 @@ def test_m18_no_read_is_stale_after_a_replica_took_over_that_had_missed_the_last
         second.ask("REPLICAOF", "127.0.0.1", copying.port)
         reached = reaching(settings, f"redis://127.0.0.1:{line.port}/0")
         with crew(reached, tmp_path / "notes", timing=TIMING) as working:
-            working.hit(50)
+            working.hit(20)
             # from here on it misses everything
             copying.toxic = lambda sent: None
             copying.close()
@@ -196,9 +196,9 @@ def test_m18_no_read_is_stale_after_a_replica_took_over_that_had_missed_the_last
             second.ask("REPLICAOF", "NO", "ONE")
             line.target = ("127.0.0.1", second.port)
             line.cut()
-            working.work(reads=60, writes=20)
+            working.work(reads=30, writes=10)
             first.kill()
-            working.hit(50)
+            working.hit(20)
             nothing_was_stale(working)
 
 
@@ -261,9 +261,9 @@ def test_m18_no_read_is_stale_and_nothing_fails_when_the_line_is_bad_for(
         bad, good = reaching(settings, f"redis://127.0.0.1:{line.port}/0"), reaching(settings, server.url)
         by_slot = lambda slot: bad if slot in whom else good  # noqa: E731
         with crew(good, tmp_path / "notes", timing=TIMING, by_slot=by_slot) as working:
-            working.hit(50)
+            working.hit(20)
             spoil(line)
-            working.work(reads=40, writes=15)
+            working.work(reads=25, writes=8)
             line.toxic = lambda sent: sent
-            working.hit(50)
+            working.hit(20)
             nothing_was_stale(working)

@@ -1,4 +1,8 @@
-"""The command as people run it: a process of its own, its output in a pipe or on a terminal."""
+"""The command as people run it: a process of its own, its output in a pipe or on a terminal.
+
+Where many are run, the process is forked from one that has imported the command already; :data:`COMMAND` is the one
+that is installed.
+"""
 
 from __future__ import annotations
 
@@ -11,10 +15,11 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from dataarch.database.settings import Settings
+from fixtures.zygote import zygote
 
 EXAMPLES = Path(__file__).resolve().parents[2] / "examples" / "data"
 COLUMNS = "InvoiceNo,StockCode,Description,Quantity,InvoiceDate,UnitPrice,CustomerID,Country"
-COMMAND = [sys.executable, "-c", "from dataarch.cli import main; main()"]
+COMMAND = [str(Path(sys.executable).with_name("dataarch"))]
 SIZES = {"COLUMNS", "LINES", "NO_COLOR", "FORCE_COLOR", "TERM"}
 
 
@@ -39,10 +44,19 @@ def environment(settings: Settings | None, folder: Path, **variables: str) -> di
 
 def dataarch(settings: Settings | None, folder: Path, *arguments: str | Path, **variables: str) -> Ended:
     """Run the command in a folder, with its output in pipes; no traceback is ever shown."""
+    code, printed, complaints = zygote().run([*map(str, arguments)], folder, environment(settings, folder, **variables))
+    result = Ended(code, printed.decode(), complaints.decode())
+    assert "Traceback" not in result.printed + result.complaints, result.complaints
+    return result
+
+
+def dataarch_installed(settings: Settings | None, folder: Path, *arguments: str | Path, **variables: str) -> Ended:
+    """Run the command that is installed, in an interpreter of its own; no traceback is ever shown."""
     ended = subprocess.run(
         [*COMMAND, *map(str, arguments)],
         cwd=folder,
         env=environment(settings, folder, **variables),
+        stdin=subprocess.DEVNULL,
         capture_output=True,
         check=False,
         timeout=120,
@@ -55,13 +69,11 @@ def dataarch(settings: Settings | None, folder: Path, *arguments: str | Path, **
 def dataarch_on_terminal(settings: Settings, folder: Path, *arguments: str | Path, **variables: str) -> Ended:
     """Run the command on a terminal; what it prints and complains of comes as one text."""
     ours, theirs = pty.openpty()
-    process = subprocess.Popen(
-        [*COMMAND, *map(str, arguments)],
-        cwd=folder,
-        env=environment(settings, folder, **{"TERM": "xterm-256color", **variables}),
-        stdin=theirs,
-        stdout=theirs,
-        stderr=theirs,
+    process = zygote().start(
+        [*map(str, arguments)],
+        folder,
+        environment(settings, folder, **{"TERM": "xterm-256color", **variables}),
+        (theirs, theirs, theirs),
     )
     os.close(theirs)
     said = bytearray()
@@ -76,7 +88,7 @@ def dataarch_on_terminal(settings: Settings, folder: Path, *arguments: str | Pat
     os.close(ours)
     text = said.decode(errors="replace")
     assert "Traceback" not in text, text
-    return Ended(process.wait(timeout=60), text, "")
+    return Ended(zygote().wait(process), text, "")
 
 
 def refusal(ended: Ended, code: int) -> str:

@@ -12,7 +12,15 @@ from pathlib import Path
 import psycopg
 import pytest
 
-from cli.cli_support import COMMAND, cells, dataarch, dataarch_on_terminal, environment, refusal
+from cli.cli_support import (
+    COMMAND,
+    cells,
+    dataarch,
+    dataarch_installed,
+    dataarch_on_terminal,
+    environment,
+    refusal,
+)
 from cli.partitions_of_log import LOG, THIS_MONTH, WIDE, drop_month, filled_history, names
 from dataarch.clock import utcnow
 from dataarch.database.settings import Settings
@@ -274,7 +282,7 @@ def test_models_of_another_project_are_looked_after(settings: Settings, tmp_path
     with owner(settings) as connection:
         connection.execute("CREATE TABLE orders (id int, at timestamptz, PRIMARY KEY (id, at)) PARTITION BY RANGE (at)")
     given = {"DATAARCH_MODELS": "shop:Base", "PYTHONPATH": str(tmp_path)}
-    done = dataarch(settings, tmp_path, "partitions", "maintain", **given, **WIDE)
+    done = dataarch_installed(settings, tmp_path, "partitions", "maintain", **given, **WIDE)
     assert done.code == 0, done.complaints
     with owner(settings) as connection, pytest.raises(psycopg.errors.UniqueViolation):
         connection.execute("INSERT INTO orders VALUES (1, now()), (1, '1900-01-01'), (1, '2900-01-01')")

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from cli.cli_support import EXAMPLES, dataarch, numbers, order_lines, refusal
+from cli.cli_support import EXAMPLES, dataarch, dataarch_installed, numbers, order_lines, refusal
 from dataarch.database.settings import Settings
 from fixtures.catalogs import contents
 from fixtures.servers import Servers
@@ -68,7 +68,7 @@ def test_a_truncated_gzip_file_is_named_on_one_line_and_goes_on_when_it_is_whole
 
 def test_a_server_that_is_down_is_one_line_and_1(tmp_path: Path) -> None:
     for arguments in (("demo", EXAMPLES), ("upgrade",)):
-        line = refusal(dataarch(None, tmp_path, *arguments, DATAARCH_DATABASE_URL=CLOSED), 1)
+        line = refusal(dataarch_installed(None, tmp_path, *arguments, DATAARCH_DATABASE_URL=CLOSED), 1)
         assert "cannot be reached" in line
         assert "dataarch server status" in line
 

@@ -8,7 +8,16 @@ from pathlib import Path
 
 import pytest
 
-from cli.cli_support import COMMAND, EXAMPLES, dataarch, dataarch_on_terminal, environment, numbers, refusal
+from cli.cli_support import (
+    COMMAND,
+    EXAMPLES,
+    dataarch,
+    dataarch_installed,
+    dataarch_on_terminal,
+    environment,
+    numbers,
+    refusal,
+)
 from dataarch.database.settings import Settings
 
 pytestmark = pytest.mark.pipeline
@@ -44,7 +53,7 @@ def test_a_narrow_terminal_loses_no_digit_of_a_count(settings: Settings, tmp_pat
 
 
 def test_a_terminal_without_unicode_gets_signs_that_it_has(settings: Settings, tmp_path: Path) -> None:
-    ended = dataarch(settings, tmp_path, "demo", EXAMPLES, PYTHONIOENCODING="ascii")
+    ended = dataarch_installed(settings, tmp_path, "demo", EXAMPLES, PYTHONIOENCODING="ascii")
     assert (ended.code, ended.complaints) == (0, "")
     assert ended.printed.isascii()
     assert "C\\xf4te" in ended.printed

@@ -9,7 +9,7 @@ from sqlalchemy import select, text, update
 
 from dataarch.database.settings import Settings
 from dataarch.database.unit_of_work import AsyncDatabase, Database
-from dataarch.errors import SchemaNotMigrated
+from dataarch.errors import DataArchError, SchemaNotMigrated
 from dataarch.models import User
 from database.opening import OpenDatabase, tuned
 from database.wire import Proxy, proxy
@@ -50,6 +50,29 @@ def test_a_unit_of_work_that_only_reads_costs_one_trip(open_db: OpenDatabase, wi
     assert wire.waited == 0
     # the last COMMIT may still be under way, and the one before the first may have been
     assert wire.trips - before in {9, 10, 11}
+
+
+def test_nothing_is_asked_of_the_server_that_it_does_anyway(
+    open_db: OpenDatabase, wire: Proxy, home: Inhabited
+) -> None:
+    db = open_db(database_url=wire.url())
+    read(db, home)
+    before = len(wire.kinds)
+    read(db, home)
+    # BEGIN, begin_unit and the query, each parsed, bound, described and executed; then Sync, and COMMIT. No Flush.
+    assert wire.kinds[before:] == b"PBDE" * 3 + b"SQ"
+
+
+def test_a_statement_that_cannot_be_sent_leaves_its_connection_as_it_was(
+    open_db: OpenDatabase, home: Inhabited
+) -> None:
+    db = open_db(pool_size=1)
+    read(db, home)
+    with pytest.raises(DataArchError), db.tenant(home.id) as session:
+        # the protocol has 16 bits for their number
+        session.execute(select(User.id).where(User.full_name.in_([str(number) for number in range(70_000)])))
+    for _ in range(8):
+        read(db, home)
 
 
 def test_a_first_unit_of_work_begins_by_itself(open_db: OpenDatabase, wire: Proxy, home: Inhabited) -> None:

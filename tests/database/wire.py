@@ -11,6 +11,8 @@ from contextlib import contextmanager, suppress
 
 from sqlalchemy import URL
 
+COMMIT = b"COMMIT\0"
+"""As a statement of its own: the text of BEGIN … READ COMMITTED has the word in it."""
 SYNC_OR_QUERY = frozenset({b"Q", b"S"})
 TEXT = frozenset({b"Q", b"P"})
 ENCRYPTION_REQUESTS = frozenset({80877103, 80877104})
@@ -55,7 +57,8 @@ class Proxy:
     """Stands between a client and a server, and counts how often the client must wait for an answer.
 
     A round trip is a simple query, or a Sync that ends a series of messages of the extended protocol. ``texts`` are the
-    messages that carry the text of a statement: each statement, unless it was prepared before.
+    messages that carry the text of a statement: each statement, unless it was prepared before. ``kinds`` has a letter
+    for each message.
 
     With ``patience``, in seconds, the answer to a COMMIT is held back until the client goes on without it; ``waited``
     counts how often the client did not, and got its answer when the patience had run out.
@@ -64,6 +67,7 @@ class Proxy:
     def __init__(self, server: URL, port: int = 0) -> None:
         self.sent: list[bytes] = []
         self.texts: list[bytes] = []
+        self.kinds = b""
         self.patience: float | None = None
         self.waited = 0
         self._gone_on = threading.Event()
@@ -115,12 +119,13 @@ class Proxy:
             commits = False
             while True:
                 kind, whole = _message(client)
+                self.kinds += kind
                 self._gone_on.set()
-                commits = commits or (kind in TEXT and b"COMMIT" in whole)
-                if commits and kind in SYNC_OR_QUERY and self.patience is not None:
-                    commits = False
-                    self._gone_on.clear()
+                commits = commits or (kind in TEXT and COMMIT in whole)
                 if kind in SYNC_OR_QUERY:
+                    if commits and self.patience is not None:
+                        self._gone_on.clear()
+                    commits = False
                     self.sent.append(whole)
                 if kind in TEXT:
                     self.texts.append(whole)

@@ -4,14 +4,13 @@ from __future__ import annotations
 
 import os
 import re
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
 
 from dataarch.database.settings import Settings
 from docs.write_promises import named_tests, page
+from fixtures.zygote import zygote
 
 ROOT = Path(__file__).resolve().parents[2]
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md"))]
@@ -28,10 +27,8 @@ TEST_FUNCTIONS = {name for name, _ in named_tests()}
 def test_code_in_the_documentation_runs(block: str, settings: Settings) -> None:
     servers = {"DATAARCH_DATABASE_URL": settings.database_url, "DATAARCH_OWNER_URL": settings.owner_url}
     environment = {**os.environ, **{name: url for name, url in servers.items() if url}}
-    done = subprocess.run(
-        [sys.executable, "-W", "error", "-c", block], env=environment, capture_output=True, text=True, timeout=60
-    )
-    assert done.returncode == 0, done.stderr
+    code, _, complaints = zygote().run([], ROOT, environment, block)
+    assert code == 0, complaints.decode()
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(ROOT)))

@@ -21,7 +21,7 @@ pytestmark = pytest.mark.schema
 
 LOG = UserActivity.__table__
 
-ROWS = 50_000
+ROWS = 20_000
 
 MAINTAIN = """
 from sqlalchemy import event
@@ -111,7 +111,7 @@ def assert_whole(connection: Connection, busy: Crowd) -> None:
     assert_contiguous(connection)
 
 
-def test_fifty_thousand_rows_move_while_writers_and_readers_never_stop(settings: Settings, servers: Servers) -> None:
+def test_twenty_thousand_rows_move_while_writers_and_readers_never_stop(settings: Settings, servers: Servers) -> None:
     kinds = ("application", "repeatable read", "copy", "replica")
     with owner(settings) as connection, Database(settings) as db:
         with crowd(connection, settings, urls(servers, settings, *kinds), ROWS) as busy:

@@ -75,7 +75,7 @@ def naive(session: Session, statement: Select[Any], limit: int) -> list[UserActi
     return list(session.scalars(statement.order_by(*order).limit(limit)))
 
 
-@settings(max_examples=60)
+@settings(max_examples=30)
 @given(
     st.lists(instants | anywhere, max_size=12).flatmap(
         # few instants for many rows: ties

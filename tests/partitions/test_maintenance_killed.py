@@ -1,6 +1,6 @@
 """M13: a maintenance that is killed before any of its steps is finished by the next one, and no row is lost or doubled.
 
-Each scenario is killed before some ten of its steps, evenly spread; where they begin is drawn for each run, so that
+Each scenario is killed before some six of its steps, evenly spread; where they begin is drawn for each run, so that
 many runs see every step. Where ``DATAARCH_TEST_EVERY_KILL`` is set, one sees them all. A step is a statement that is
 sent, or a change of a file.
 """
@@ -30,7 +30,7 @@ pytestmark = pytest.mark.integrity
 EVERY = "DATAARCH_TEST_EVERY_KILL" in os.environ
 """Looked at once: a test sees none of these variables."""
 
-KILLS = 10
+KILLS = 6
 
 JANUARY = list(range(1000, 1000 + IN_OLD))
 TODAY = list(range(9000, 9010))

@@ -6,7 +6,7 @@ import re
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from dataclasses import replace
-from functools import partial
+from functools import cache, partial
 from importlib.util import find_spec
 from io import StringIO
 from pathlib import Path
@@ -62,9 +62,19 @@ def printed(table: Table) -> str:
     return captured.get()
 
 
+Shown = Callable[[str], str]
+
+
+@pytest.fixture(scope="module")
+def shown(servers: Servers) -> Shown:
+    """What a work's table says; the work is done when it is first asked for."""
+    progress = Progress(console=Console(file=StringIO()))
+    return cache(lambda work: printed(WORKS[work](servers, progress)))
+
+
 @pytest.mark.parametrize("work", WORKS)
-def test_each_peer_is_measured_or_said_to_be_absent(work: str, servers: Servers, progress: Progress) -> None:
-    text = printed(WORKS[work](servers, progress))
+def test_each_peer_is_measured_or_said_to_be_absent(work: str, shown: Shown) -> None:
+    text = shown(work)
     assert " 1.00 │  1.00 " in text
     assert re.search(r"│ SQLAlchemy.* off ", text)
     for name, module in MODULES.items():
@@ -72,8 +82,8 @@ def test_each_peer_is_measured_or_said_to_be_absent(work: str, servers: Servers,
         assert re.search(expected, text), text
 
 
-def test_dataarch_reads_with_its_policies_on_and_peers_with_none(servers: Servers, progress: Progress) -> None:
-    text = printed(WORKS["latest"](servers, progress))
+def test_dataarch_reads_with_its_policies_on_and_peers_with_none(shown: Shown) -> None:
+    text = shown("latest")
     assert len(re.findall(r"│ dataarch, .* on ", text)) == 2
     assert " on " not in "".join(line for line in text.splitlines() if "dataarch," not in line and " off " in line)
 

@@ -20,7 +20,7 @@ from repositories.stock_workers import jobs, start
 pytestmark = pytest.mark.integrity
 
 PROCESSES = 4
-ROUNDS = 3
+ROUNDS = 2
 PLENTY = 10_000
 
 MOVEMENTS = text("SELECT count(*) FROM inventory_movements WHERE tenant_id = :tenant")
@@ -47,7 +47,7 @@ def test_m10_processes_killed_in_between_lose_nothing_and_do_nothing_twice(
     tenant_id = inhabit(shared_db, "home").id
     chance = random.Random(11)
     products = stocked(shared_db, tenant_id, [PLENTY] * kinds_of_products)
-    todo = jobs(chance, products, 600)
+    todo = jobs(chance, products, 400)
     workers = [start(shared_db.settings, tenant_id, todo, seed) for seed in range(PROCESSES)]
     try:
         for turn in range(ROUNDS):

@@ -194,4 +194,4 @@ def test_m10_any_sequence_of_calls_does_what_the_model_does(shared_db: Database)
     class OnThisDatabase(StockMachine):
         db = shared_db
 
-    run_state_machine_as_test(OnThisDatabase, settings=settings(max_examples=25, stateful_step_count=40))
+    run_state_machine_as_test(OnThisDatabase, settings=settings(max_examples=15, stateful_step_count=40))

@@ -11,7 +11,6 @@ from typing import Annotated
 from uuid import UUID
 
 import typer
-from rich.console import Console
 from sqlalchemy import Connection, Table, text
 
 from dataarch.caching.bridge import Bridge
@@ -23,7 +22,7 @@ from dataarch.caching.store import MemoryStore, Store, StoreFailed
 from dataarch.cli.cache_tables import counts_table, server_table
 from dataarch.cli.operator import operator_settings
 from dataarch.cli.partition_input import metadata_of, seconds
-from dataarch.cli.terminal import plain
+from dataarch.cli.terminal import console, plain
 from dataarch.clock import utcnow
 from dataarch.errors import CacheUnreachable, ConfigurationError, SchemaNotMigrated
 from dataarch.models.declared import qualified
@@ -52,8 +51,6 @@ OLDEST = text(
 )
 """The transaction that the gate waits for, if it waits for one."""
 
-console = Console()
-
 
 @app.command()
 def stats() -> None:
@@ -63,12 +60,12 @@ def stats() -> None:
         try:
             facts = store.about()
         except StoreFailed as fault:
-            console.print(f"The gate is {view.state}: what is asked for comes from the database.")
+            console().print(f"The gate is {view.state}: what is asked for comes from the database.")
             raise _unreachable(fault) from None
-        console.print(server_table(view.state, facts))
+        console().print(server_table(view.state, facts))
         with suppress(StoreFailed):
             # a server that is not believed yet has counted nothing
-            console.print(counts_table(store.counts()))
+            console().print(counts_table(store.counts()))
 
 
 @app.command()
@@ -91,7 +88,7 @@ def clear(*, tenant: Tenant = None, kind: Kind = None, everything: Everything = 
         else:
             db.cache.invalidate_all()
     what = f"tenant {owner}" if owner else f"kind {kind}" if kind else "everything"
-    console.print(plain(f"Forgotten: {what}. The gate was {view.state}."))
+    console().print(plain(f"Forgotten: {what}. The gate was {view.state}."))
 
 
 @app.command(name="open")
@@ -106,7 +103,7 @@ def open_gate(*, timeout: Timeout = "60s") -> None:
             if time.monotonic() > deadline:
                 raise CacheUnreachable(f"The gate is still {view.state} after {timeout}.", hint=_reason(db, store))
             time.sleep(LOOK)
-    console.print("The gate is open: the cache is read.")
+    console().print("The gate is open: the cache is read.")
 
 
 @app.command()
@@ -123,7 +120,7 @@ def triggers(tables: Tables = None, *, drop: Drop = False, dry_run: DryRun = Fal
                 _carry_out(db, statements)
     if not dry_run:
         done = "tell nothing any more" if drop else "tell what is written; now let `dataarch cache listen` run"
-        console.print(f"{len(each)} tables {done}.", soft_wrap=True)
+        console().print(f"{len(each)} tables {done}.", soft_wrap=True)
 
 
 @app.command()
@@ -136,15 +133,15 @@ def listen() -> None:
         def heard(count: int) -> None:
             nonlocal total
             total += count
-            if console.is_terminal:
+            if console().is_terminal:
                 tell(f"{total:,} changes heard")
 
         def say(said: str) -> None:
-            console.print(plain(f"{utcnow():%Y-%m-%d %H:%M:%S} UTC  {said}"), soft_wrap=True)
+            console().print(plain(f"{utcnow():%Y-%m-%d %H:%M:%S} UTC  {said}"), soft_wrap=True)
 
         with suppress(KeyboardInterrupt), _ended_by(signal.SIGTERM):
             Bridge(db, metadata_of(db.settings.models), say=say, heard=heard).run()
-    console.print(f"Not listening any more; {total:,} changes were heard.")
+    console().print(f"Not listening any more; {total:,} changes were heard.")
 
 
 # ── what they need ────────────────────────────────────────────────────────────────────────────────────────────────
@@ -232,8 +229,8 @@ def _carry_out(db: Database, statements: list[str]) -> None:
 @contextmanager
 def _progress() -> Iterator[Callable[[str], None]]:
     """Give what tells how far it is: in place on a terminal, else a line whenever it says something new."""
-    if console.is_terminal:
-        with console.status("looking") as status:
+    if console().is_terminal:
+        with console().status("looking") as status:
             yield lambda said: status.update(plain(said))
         return
     last = ""
@@ -241,7 +238,7 @@ def _progress() -> Iterator[Callable[[str], None]]:
     def tell(said: str) -> None:
         nonlocal last
         if said != last:
-            console.print(plain(said), soft_wrap=True)
+            console().print(plain(said), soft_wrap=True)
             last = said
 
     yield tell

@@ -11,14 +11,13 @@ from pathlib import Path
 from typing import Annotated
 
 import typer
-from rich.console import Console
 from sqlalchemy import Table as SqlTable
 
 from dataarch.caching.database import Database
 from dataarch.cli.operator import operator_settings
 from dataarch.cli.partition_input import partitioned_tables, period, seconds
 from dataarch.cli.partition_tables import maintained_table, partition_table, plan_table
-from dataarch.cli.terminal import plain, say_error
+from dataarch.cli.terminal import console, plain, say_error
 from dataarch.clock import utcnow
 from dataarch.database.settings import Settings
 from dataarch.errors import ConfigurationError, DataArchError, InvalidPartitioning, SchemaNotMigrated
@@ -51,8 +50,6 @@ Periods = Annotated[
 Without = Annotated[list[str] | None, typer.Option(help="Leave out a column that the table has no longer.")]
 Count = Annotated[bool, typer.Option("--count", help="Count the rows instead of estimating them.")]
 
-console = Console()
-
 
 @app.command("list")
 def list_partitions(tables: Tables = None, *, count: Count = False) -> None:
@@ -63,7 +60,7 @@ def list_partitions(tables: Tables = None, *, count: Count = False) -> None:
             if not found:
                 raise SchemaNotMigrated(f"There is no partitioned table {table.fullname} in this database.")
             counted = row_counts(connection, found) if count else None
-            console.print(partition_table(table.fullname, found, counted))
+            console().print(partition_table(table.fullname, found, counted))
 
 
 @app.command()
@@ -73,9 +70,9 @@ def plan(tables: Tables = None, *, premake: Premake = None, keep: Keep = None) -
         for table in partitioned_tables(db.settings, tables):
             found = _maintenance(db, table, premake=premake, keep=keep).plan()
             if found.steps or found.problems:
-                console.print(plan_table(table.fullname, found))
+                console().print(plan_table(table.fullname, found))
             else:
-                console.print(f"{table.fullname}: every partition is there already.")
+                console().print(f"{table.fullname}: every partition is there already.")
 
 
 @app.command()
@@ -161,7 +158,7 @@ def restore(
                     _print(restore_script(connection, tables[parent], file, without=without or ()))
                 continue
             back = _maintenance(db, tables[parent]).restore(file, without=without or ())
-            console.print(_restored(back))
+            console().print(_restored(back))
 
 
 def _restored(back: Restored) -> str:
@@ -229,7 +226,7 @@ def _over_and_over(once: Callable[[], None], pause: float) -> None:
     A folder of archives that is away for a while (a share that is not mounted) raises what a wrong setting raises.
     """
     for attempt in count(1):
-        console.print(f"{utcnow():%Y-%m-%d %H:%M:%S} UTC", end=" ")
+        console().print(f"{utcnow():%Y-%m-%d %H:%M:%S} UTC", end=" ")
         try:
             once()
         except DataArchError as error:
@@ -257,9 +254,9 @@ def _print(script: Iterable[str]) -> None:
 def _show(table: SqlTable, done: Maintained) -> None:
     """Print what was done; raise the first of the problems, if there are any."""
     if done.made or done.retired or done.moved:
-        console.print(maintained_table(table.fullname, done))
+        console().print(maintained_table(table.fullname, done))
     elif not done.problems:
-        console.print(f"{table.fullname}: every partition is there already.")
+        console().print(f"{table.fullname}: every partition is there already.")
     for problem in done.problems[1:]:
         say_error(str(problem))
     if done.problems:
@@ -268,7 +265,7 @@ def _show(table: SqlTable, done: Maintained) -> None:
 
 def _watched(work: Maintenance, do: Callable[[Maintenance], Maintained]) -> Maintained:
     """Do it, and say on a terminal what takes time."""
-    if not console.is_terminal:
+    if not console().is_terminal:
         return do(work)
-    with console.status(plain(f"looking at {work.table.fullname}")) as status:
+    with console().status(plain(f"looking at {work.table.fullname}")) as status:
         return do(replace(work, say=lambda said: status.update(plain(said))))

@@ -3,11 +3,18 @@
 from __future__ import annotations
 
 import sys
+from functools import cache
 
 from rich.console import Console
 from rich.text import Text
 
-__all__ = ["harden_streams", "plain", "say_error"]
+__all__ = ["console", "harden_streams", "plain", "say_error"]
+
+
+@cache
+def console() -> Console:
+    """Return the terminal, or whatever takes its place; asked what it is when a command first prints, not at import."""
+    return Console()
 
 
 def plain(text: object) -> Text:

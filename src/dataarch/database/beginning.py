@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import cached_property
 from uuid import UUID
 
 import psycopg
@@ -57,9 +58,9 @@ class Prologue:
         )
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class Beginning:
-    """How one transaction begins.
+    """How transactions begin that are alike; an engine keeps those of the tenants that it has seen last.
 
     Attributes:
         prologue: the engine's.
@@ -73,7 +74,7 @@ class Beginning:
     isolation: Isolation
     reading: bool = False
 
-    @property
+    @cached_property
     def begin(self) -> str:
         """BEGIN alone."""
         return f"BEGIN ISOLATION LEVEL {self.isolation}{' READ ONLY' if self.reading else ''}"
@@ -89,8 +90,13 @@ class Beginning:
         """Whether nothing depends on the answer to COMMIT: of what was read SERIALIZABLE, it says whether it holds."""
         return self.reading and self.isolation is not Isolation.SERIALIZABLE
 
+    @cached_property
+    def _messages(self) -> tuple[bytes, tuple[bytes | None, ...]]:
+        tenant = None if self.tenant_id is None else str(self.tenant_id).encode()
+        return self.begin.encode(), (tenant, *self.prologue.arguments)
+
     def send(self, pgconn: psycopg.pq.abc.PGconn) -> None:
         """Put all of it into a pipeline, as two messages; each is answered."""
-        tenant = None if self.tenant_id is None else str(self.tenant_id).encode()
-        pgconn.send_query_params(self.begin.encode(), None)
-        pgconn.send_query_params(CALL, (tenant, *self.prologue.arguments))
+        begin, arguments = self._messages
+        pgconn.send_query_params(begin, None)
+        pgconn.send_query_params(CALL, arguments)

@@ -8,19 +8,21 @@ and again when the commit has returned.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from contextvars import ContextVar
 from dataclasses import dataclass
 from enum import Enum
+from types import MappingProxyType
 from typing import Any, Protocol
 from uuid import UUID
 
 import psycopg
 from sqlalchemy import Connection, Engine, Table, event
 from sqlalchemy.engine import ExceptionContext
-from sqlalchemy.orm import Session
+from sqlalchemy.orm import Session, SessionTransaction
 from sqlalchemy.orm.exc import StaleDataError
+from sqlalchemy.util.concurrency import in_greenlet
 
 from dataarch.database.changes import Change, changes_of
 from dataarch.database.origin import Origin
@@ -168,12 +170,46 @@ class Unit:
 
 
 class UnitSession(Session):
-    """A session that belongs to a unit of work."""
+    """A session that belongs to a unit of work.
 
-    def __init__(self, bind: Any = None, *, unit: Unit, **given: Any) -> None:
+    Its connection gets the options of the unit when a transaction first needs one. An engine with options would give
+    them too, but is made anew for each unit, and asks two lists of listeners for every event.
+    """
+
+    def __init__(
+        self, bind: Any = None, *, unit: Unit, options: Mapping[str, Any] = MappingProxyType({}), **given: Any
+    ) -> None:
         super().__init__(bind, **given)
         self.unit = unit
         unit.session = self
+        self._options = options
+        self._equipped: SessionTransaction | None = None
+
+    def get_bind(self, mapper: Any = None, **given: Any) -> Engine | Connection:
+        """Return what a statement runs on; from here on the transaction has its connection, with the unit's options.
+
+        SQLAlchemy asks before it takes a connection for anything, and often names nothing that it asks for.
+        """
+        bind = super().get_bind(mapper, **given)
+        # AsyncSession.get_bind() is no coroutine: there nobody could wait for a connection
+        if bind is self.bind and (not bind.dialect.is_async or in_greenlet()):
+            self._equip({})
+        return bind
+
+    def connection(self, bind_arguments: Any = None, execution_options: Any = None) -> Connection:
+        """Return the transaction's connection; options that are given cannot take the place of the unit's."""
+        ours = (bind_arguments or {}).get("bind") in {None, self.bind}
+        if ours and self._equip(execution_options or {}):
+            execution_options = None
+        return super().connection(bind_arguments, execution_options)
+
+    def _equip(self, given: Mapping[str, Any]) -> bool:
+        """Take a connection with the unit's options, the first time in a transaction; return whether it was that."""
+        if not self._options or (self._equipped is not None and self._equipped is self.get_transaction()):
+            return False
+        super().connection({"bind": self.bind}, {**given, **self._options})
+        self._equipped = self.get_transaction()
+        return True
 
     def flush(self, objects: Sequence[Any] | None = None) -> None:
         """Write what was changed; raises :class:`StaleRow` where a row is not any more as it was read."""

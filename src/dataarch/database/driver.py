@@ -22,6 +22,7 @@ import psycopg
 from psycopg import errors, generators, pq
 
 from dataarch.database.beginning import Beginning
+from dataarch.database.gathered import Answers, Gathered
 
 __all__ = ["AsyncConnection", "Connection", "Deferring"]
 
@@ -30,6 +31,7 @@ FRESH = 5.0
 
 ORDINARY = re.compile(r"\s*(?:select|insert|update|delete|merge|with|values|explain|savepoint|show)\b", re.IGNORECASE)
 """Statements of which it is known that they can travel in a pipeline; COPY would break the connection."""
+
 
 _JOINING: ContextVar[object] = ContextVar("dataarch_joining", default=None)
 """The connection on which this thread or task opens a pipeline, to begin the transaction in it."""
@@ -50,6 +52,8 @@ class Deferring(psycopg.BaseConnection[Any]):
         self.unwaited = False
         self.unanswered = False
         self._fresh_until = 0.0
+        # a connection has one socket for as long as it lives
+        self._poll: select.poll | None = None
 
     # ── the next transaction ──────────────────────────────────────────────────────────────────────────────────────
 
@@ -72,9 +76,10 @@ class Deferring(psycopg.BaseConnection[Any]):
         return not self._said_something()
 
     def _said_something(self) -> bool:
-        poll = select.poll()
-        poll.register(self.pgconn.socket, select.POLLIN)
-        return bool(poll.poll(0))
+        if self._poll is None:
+            self._poll = select.poll()
+            self._poll.register(self.pgconn.socket, select.POLLIN)
+        return bool(self._poll.poll(0))
 
     def settle(self) -> Generator[Any, Any, None]:
         """Read the answer to COMMIT, and begin the transaction that waits to be begun.
@@ -118,6 +123,8 @@ class Deferring(psycopg.BaseConnection[Any]):
 
     def join(self, pipeline: psycopg.Pipeline | psycopg.AsyncPipeline) -> Beginning | None:
         """Put the beginning of the transaction into a pipeline; its answers come first, a COMMIT's before them."""
+        pipeline.command_queue = commands = Gathered(self.pgconn)
+        pipeline.result_queue = Answers(commands)
         if self.unanswered:
             pipeline.result_queue.extend((None, None))
             self.unanswered = False
@@ -230,6 +237,7 @@ class Cursor(psycopg.Cursor[Any]):
             with connection.pipeline() as pipeline:
                 beginning = connection.join(pipeline)
                 super().execute(query, params, **options)
+                pipeline.sync()
         finally:
             _JOINING.reset(token)
             connection.rejoin(beginning)
@@ -294,6 +302,7 @@ class AsyncCursor(psycopg.AsyncCursor[Any]):
             async with connection.pipeline() as pipeline:
                 beginning = connection.join(pipeline)
                 await super().execute(query, params, **options)
+                await pipeline.sync()
         finally:
             _JOINING.reset(token)
             connection.rejoin(beginning)

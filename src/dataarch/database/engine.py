@@ -8,8 +8,10 @@ it is local to the transaction, so that PgBouncer in transaction mode may hand t
 from __future__ import annotations
 
 import json
-from functools import partial
+from collections.abc import Callable
+from functools import lru_cache, partial
 from typing import Any, cast
+from uuid import UUID
 
 import psycopg
 from sqlalchemy import URL, AsyncAdaptedQueuePool, Connection, Engine, QueuePool, create_engine, event
@@ -151,7 +153,7 @@ def _common(settings: Settings, url: URL, **connect_args: object) -> dict[str, A
 
 def _prepare(engine: Engine, settings: Settings) -> None:
     check = RoleCheck()
-    prologue = Prologue(settings)
+    known = _beginnings(Prologue(settings))
     can_join = psycopg.Pipeline.is_supported()
     _watch(engine)
     guard(engine)
@@ -168,7 +170,9 @@ def _prepare(engine: Engine, settings: Settings) -> None:
 
     @event.listens_for(engine, "begin")
     def begin(connection: Connection) -> None:
-        beginning = _beginning(connection, prologue)
+        options = connection.get_execution_options()
+        level = options.get(ISOLATION, Isolation.READ_COMMITTED)
+        beginning = known(options.get(TENANT), level, options.get(READING, False))
         if can_join and check.joined and (deferring := _driver(connection)).believed_in():
             deferring.beginning = beginning
         else:
@@ -179,10 +183,14 @@ def _prepare(engine: Engine, settings: Settings) -> None:
         deferring.unwaited = can_join and beginning.unwaited
 
 
-def _beginning(connection: Connection, prologue: Prologue) -> Beginning:
-    options = connection.get_execution_options()
-    isolation = Isolation(options.get(ISOLATION, Isolation.READ_COMMITTED))
-    return Beginning(prologue, options.get(TENANT), isolation, reading=options.get(READING, False))
+def _beginnings(prologue: Prologue) -> Callable[[UUID | None, str, bool], Beginning]:
+    """Return what gives an engine's beginnings; those of the tenants that came last are not made anew."""
+
+    @lru_cache(maxsize=256)
+    def known(tenant_id: UUID | None, isolation: str, reading: bool) -> Beginning:  # noqa: FBT001  # a key of the cache
+        return Beginning(prologue, tenant_id, Isolation(isolation), reading)
+
+    return known
 
 
 def _driver(connection: Connection) -> driver.Deferring:

@@ -10,17 +10,16 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Callable, Iterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Iterator, Mapping
 from contextlib import AbstractAsyncContextManager, AbstractContextManager, asynccontextmanager, contextmanager
-from functools import lru_cache, partial
+from functools import partial
 from types import MappingProxyType, TracebackType
 from typing import Any, Self
 from uuid import UUID
 
 from sqlalchemy import Column, Connection, Engine, Executable, Insert, Table, event, inspect
 from sqlalchemy.ext.asyncio import AsyncEngine, AsyncSession
-from sqlalchemy.orm import ORMExecuteState, Session, with_loader_criteria
-from sqlalchemy.sql.base import ExecutableOption
+from sqlalchemy.orm import ORMExecuteState, Session
 
 from dataarch.database.commit_hooks import UNIT, Listener, Unit, UnitSession, opened
 from dataarch.database.embedded import embedded_settings
@@ -30,6 +29,7 @@ from dataarch.database.origin import Origin, awaited
 from dataarch.database.plans import Plan
 from dataarch.database.settings import Settings
 from dataarch.database.tenancy import ISOLATION, READING, TENANT, Isolation, tenant_uuid
+from dataarch.database.tenant_criteria import criteria_of, kept_to
 from dataarch.errors import InvalidValue, MissingValue, TenantMismatch, TenantNotSet
 from dataarch.models import Tenant, TenantOwned
 
@@ -49,7 +49,7 @@ class TenantSession(UnitSession):
     def __init__(self, bind: Any = None, *, tenant_id: UUID, unit: Unit | None = None, **given: Any) -> None:
         super().__init__(bind, unit=unit or Unit(tenant_id=tenant_id), **{**UNIT_OF_WORK, **given})
         self.tenant_id = tenant_id
-        self.tenant_criteria = _criteria(tenant_id)
+        self.tenant_criteria = criteria_of(tenant_id)
 
 
 def tenant_session(session: Session, otherwise: str) -> TenantSession:
@@ -68,16 +68,7 @@ def _add_tenant(state: ORMExecuteState) -> None:
         return
     if state.is_update:
         _refuse_without_version(state)
-    state.statement = state.statement.options(*state.session.tenant_criteria)
-
-
-@lru_cache(maxsize=256)
-def _criteria(tenant_id: UUID) -> Sequence[ExecutableOption]:
-    """Return what keeps statements to a tenant, made once: SQLAlchemy takes a while to look into the lambdas."""
-    return (
-        with_loader_criteria(TenantOwned, lambda cls: cls.tenant_id == tenant_id, include_aliases=True),
-        with_loader_criteria(Tenant, lambda cls: cls.id == tenant_id, include_aliases=True),
-    )
+    state.statement = kept_to(state.session.tenant_criteria, state.statement)
 
 
 def _refuse_without_tenant(state: ORMExecuteState) -> None:
@@ -158,18 +149,17 @@ def _unit(
 @contextmanager
 def _unit_session(engine: Engine, unit: Unit) -> Iterator[UnitSession]:
     """Open a unit of work of no tenant."""
-    bind = engine.execution_options(**{UNIT: unit})
-    with opened(unit), UnitSession(bind, unit=unit, **UNIT_OF_WORK) as session, session.begin():
+    with opened(unit), UnitSession(engine, unit=unit, options={UNIT: unit}, **UNIT_OF_WORK) as session, session.begin():
         yield session
 
 
 @asynccontextmanager
 async def _async_unit(engine: AsyncEngine, unit: Unit) -> AsyncIterator[AsyncSession]:
     """Open the same for asyncio."""
-    bind = engine.execution_options(**{UNIT: unit})
+    options = {UNIT: unit}
     with opened(unit):
         async with (
-            AsyncSession(bind, sync_session_class=UnitSession, unit=unit, **UNIT_OF_WORK) as session,
+            AsyncSession(engine, sync_session_class=UnitSession, unit=unit, options=options, **UNIT_OF_WORK) as session,
             session.begin(),
         ):
             yield session
@@ -178,8 +168,7 @@ async def _async_unit(engine: AsyncEngine, unit: Unit) -> AsyncIterator[AsyncSes
 @contextmanager
 def _tenant_session(engine: Engine, tenant: UUID, unit: Unit, options: Mapping[str, Any]) -> Iterator[TenantSession]:
     """Open a unit of work of a tenant."""
-    bind = engine.execution_options(**options)
-    with opened(unit), TenantSession(bind, tenant_id=tenant, unit=unit) as session, session.begin():
+    with opened(unit), TenantSession(engine, tenant_id=tenant, unit=unit, options=options) as session, session.begin():
         yield session
 
 
@@ -188,10 +177,10 @@ async def _async_tenant(
     engine: AsyncEngine, tenant: UUID, unit: Unit, options: Mapping[str, Any]
 ) -> AsyncIterator[AsyncSession]:
     """Open the same for asyncio."""
-    bind = engine.execution_options(**options)
+    given: dict[str, Any] = {"tenant_id": tenant, "unit": unit, "options": options}
     with opened(unit):
         async with (
-            AsyncSession(bind, sync_session_class=TenantSession, tenant_id=tenant, unit=unit) as session,
+            AsyncSession(engine, sync_session_class=TenantSession, **given) as session,
             session.begin(),
         ):
             yield session

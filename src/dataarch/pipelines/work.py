@@ -24,8 +24,8 @@ from dataarch.pipelines.records import Batch, Reject, Stage, rejected
 
 __all__ = ["BATCH", "Told", "Work"]
 
-BATCH = 10_000
-"""Records of a transaction at the most."""
+BATCH = 50_000
+"""Records of a transaction at the most: for fewer, the server would rather read a large table than look each up."""
 
 TRIES = 5
 PAUSE = 0.05

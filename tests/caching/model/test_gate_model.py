@@ -17,7 +17,7 @@ from fixtures.catalogs import owner_connection
 from fixtures.clusters import own_cluster, own_replica
 from fixtures.databases import alembic_config, new_database
 
-pytestmark = pytest.mark.cache
+pytestmark = [pytest.mark.cache, pytest.mark.no_cover]  # much work on few lines, which other tests run as well
 
 LOST = ("the cache is lost",)
 BACK = ("the cache comes back as it was",)

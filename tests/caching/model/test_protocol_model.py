@@ -13,7 +13,7 @@ from dataarch.caching import protocol
 from dataarch.caching.codec import prefix
 from dataarch.caching.protocol import FENCE, Lease, Leased, Space
 
-pytestmark = pytest.mark.cache
+pytestmark = [pytest.mark.cache, pytest.mark.no_cover]  # much work on few lines, which other tests run as well
 
 
 BY_HAND = ("invalidation by hand", "leases end")
