@@ -16,7 +16,7 @@ from uuid import UUID
 
 from dataarch.database.unit_of_work import Database
 from dataarch.errors import FeedError, InvalidValue
-from dataarch.pipelines.books import Books, busy
+from dataarch.pipelines.books import Books, HowFar, busy
 from dataarch.pipelines.outcome import Counts, Outcome, Progress, SourceFailed
 from dataarch.pipelines.pipeline import Pipeline, TenantName
 from dataarch.pipelines.reading import Ready, in_advance, read_ahead, ready_batches
@@ -161,31 +161,34 @@ class Runner(Work):
         self.tell(*(one.ready for one in group))
 
     def _load_own(self, books: Books, group: Group) -> Told:
+        far = books.how_far_in(one.batch.source.name for one in group)
         for one in group:
-            found = books.how_far(one.batch.source.name)
+            found = far[one.batch.source.name]
             if found.begun_by != one.begun_by or found.position.records != one.batch.before.records:
                 raise busy(self.pipeline.name, self.tenant_id)
             # a source may have two batches in one group
-            books.move(one.batch.source.name, one.batch.after, one.begun_by)
-        return self.write(books, [one.ready for one in group])
+            far[one.batch.source.name] = HowFar(one.batch.after, one.begun_by)
+        told = self.write(books, [one.ready for one in group])
+        books.move_in(far)
+        return told
 
     def _load_other(self, books: Books, group: Group) -> Told:
         if books.session.tenant_id not in self.others:
             books.begin()
-        return self.write(books, [self._left(books, one) for one in group])
-
-    def _left(self, books: Books, one: Begun) -> Ready:
-        """Move on in a source, and return what is not yet loaded of a batch."""
-        batch = one.batch
-        found = books.how_far(batch.source.name)
-        there = found.position.records if found.begun_by == one.begun_by else 0
-        if there < batch.after.records or not there:
-            books.move(batch.source.name, batch.after, one.begun_by)
-        if there > batch.before.records:
-            # an earlier run was killed after it had committed these, maybe in larger batches
-            left = [at for at, number in enumerate(batch.numbers) if number > there]
-            return one.ready._replace(batch=batch.part(left))
-        return one.ready
+        far = books.how_far_in(one.batch.source.name for one in group)
+        left: list[Ready] = []
+        for one in group:
+            name, batch = one.batch.source.name, one.batch
+            there = far[name].position.records if far[name].begun_by == one.begun_by else 0
+            if there < batch.after.records or not there:
+                far[name] = HowFar(batch.after, one.begun_by)
+            if there > batch.before.records:
+                # an earlier run was killed after it had committed these, maybe in larger batches
+                batch = batch.part([at for at, number in enumerate(batch.numbers) if number > there])
+            left.append(one.of(batch).ready)
+        told = self.write(books, left)
+        books.move_in(far)
+        return told
 
     def _load_whole(self, source: Source, ahead: Iterator[Ready | FeedError]) -> None:
         """Load all of a source in one transaction; an error in the source undoes it."""

@@ -18,7 +18,7 @@ from dataarch.errors import DataArchError, InvalidValue, PipelineBusy, Retryable
 from dataarch.models.base import new_id
 from dataarch.pipelines.books import Books, Run, guarded
 from dataarch.pipelines.outcome import Counts, Outcome, Progress
-from dataarch.pipelines.pipeline import Loaded, Pipeline
+from dataarch.pipelines.pipeline import Loaded, Pipeline, Written
 from dataarch.pipelines.reading import Ready
 from dataarch.pipelines.records import Batch, Reject, Stage, rejected
 
@@ -102,14 +102,10 @@ class Work:
         loaded = self.pipeline.load.load(books.session, rows) if rows else None
         counts, rejects = _told([one.batch for one in ready], loaded)
         books.count(counts)
-        begin = 0
-        for one, refused in zip(ready, rejects, strict=True):
-            end = begin + len(one.batch.rows)
-            for written in loaded.written if loaded is not None else ():
-                ids = written.ids if len(ready) == 1 else written.ids.part(begin, end)
-                books.lineage(one, written._replace(ids=ids), one.batch.numbers)
-            books.reject(one.batch.source.name, refused)
-            begin = end
+        books.lineage(_by_batch(ready, loaded))
+        books.reject(
+            (one.batch.source.name, reject) for one, refused in zip(ready, rejects, strict=True) for reject in refused
+        )
         return counts, [reject for some in rejects for reject in some]
 
     def add(self, told: Told) -> None:
@@ -135,6 +131,17 @@ class Work:
             # an error that is on its way is worth more than one of writing it down
             with suppress(DataArchError) if error else nullcontext():
                 self.within(tenant_id, lambda books: books.end(error))
+
+
+def _by_batch(ready: Sequence[Ready], loaded: Loaded | None) -> Iterator[tuple[Ready, Written]]:
+    """Give what was written of each batch, whose rows were loaded one batch after the other."""
+    begin = 0
+    for one in ready:
+        end = begin + len(one.batch.rows)
+        for written in loaded.written if loaded is not None else ():
+            ids = written.ids if len(ready) == 1 else written.ids.part(begin, end)
+            yield one, written._replace(ids=ids)
+        begin = end
 
 
 def _told(batches: Sequence[Batch], loaded: Loaded | None) -> tuple[Counts, list[list[Reject]]]:
