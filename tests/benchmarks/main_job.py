@@ -27,7 +27,7 @@ from sqlalchemy import URL
 from dataarch.database.embedded import EmbeddedServer
 from dataarch.database.settings import APP_ROLE, Settings, database_url
 from dataarch.database.unit_of_work import Database
-from dataarch.pipelines.feeds.retail import RETAIL, desk_of
+from dataarch.pipelines.feeds.retail import LINES, RETAIL, desk_of
 from dataarch.pipelines.outcome import Outcome
 from dataarch.pipelines.runner import run
 from dataarch.rollout.revisions import revisions
@@ -114,7 +114,7 @@ def measured(what: str, watcher: psycopg.Connection[Any], work: Callable[[], int
 
 def load(db: Database, folder: Path) -> Outcome:
     """Load the files as the application role."""
-    return run(db, RETAIL, folder, tenant_id=desk_of(db))
+    return run(db, RETAIL, folder, tenant_id=desk_of(db), batch=LINES)
 
 
 def read_back(settings: Settings) -> dict[str, list[bytes]]:

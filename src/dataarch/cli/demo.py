@@ -20,9 +20,8 @@ from dataarch.cli.terminal import plain, say_error
 from dataarch.database.embedded import embedded_settings
 from dataarch.database.settings import Settings
 from dataarch.errors import ConfigurationError
-from dataarch.pipelines.feeds.retail import RETAIL, desk_of
+from dataarch.pipelines.feeds.retail import LINES, RETAIL, desk_of
 from dataarch.pipelines.records import Source
-from dataarch.pipelines.work import BATCH
 
 __all__ = ["demo"]
 
@@ -54,7 +53,7 @@ class RowWriter(Protocol):
 def demo(
     data: Annotated[Path, typer.Argument(help="A CSV file of order lines, or a folder of them.")],
     rejects: Annotated[Path | None, typer.Option(help="Where to write rejected lines.")] = None,
-    batch: Annotated[int, typer.Option(help="Lines of a transaction at the most.", min=1)] = BATCH,
+    batch: Annotated[int, typer.Option(help="Lines of a transaction at the most.", min=1)] = LINES,
 ) -> None:
     """Load order lines: a tenant per country, users, products, stock and activity; then show what is there."""
     sources = RETAIL.extract.sources(data)

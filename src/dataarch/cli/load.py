@@ -12,9 +12,8 @@ from dataarch.caching.database import Database
 from dataarch.cli import loading
 from dataarch.cli.terminal import say_error
 from dataarch.database.settings import Settings
-from dataarch.pipelines.feeds.retail import desk_of
+from dataarch.pipelines.feeds.retail import LINES, desk_of
 from dataarch.pipelines.feeds.retail import retail as retail_pipeline
-from dataarch.pipelines.work import BATCH
 
 __all__ = ["app"]
 
@@ -30,7 +29,7 @@ def _group() -> None:
 def retail(
     data: Annotated[str, typer.Argument(help="A CSV file of order lines, a folder of them, or a pattern.")],
     tenant_by: Annotated[str, typer.Option(help="The column that says whose a line is.")] = "Country",
-    batch: Annotated[int, typer.Option(help="Lines of a transaction at the most.", min=1)] = BATCH,
+    batch: Annotated[int, typer.Option(help="Lines of a transaction at the most.", min=1)] = LINES,
 ) -> None:
     """Load order lines: a tenant for each country, users, products, activity and stock. Go on where it stopped."""
     pipeline = retail_pipeline(tenant_by)

@@ -19,7 +19,6 @@ from dataarch.pipelines.outcome import Counts, Outcome, Progress
 from dataarch.pipelines.pipeline import Pipeline
 from dataarch.pipelines.records import Source
 from dataarch.pipelines.runner import run
-from dataarch.pipelines.work import BATCH
 
 __all__ = ["MOST_REASONS", "outcome", "watched"]
 
@@ -31,7 +30,7 @@ SMALLEST_GZIP = 18
 
 
 def watched(
-    console: Console, db: Database, pipeline: Pipeline, given: object, tenant_id: UUID, *, batch: int = BATCH
+    console: Console, db: Database, pipeline: Pipeline, given: object, tenant_id: UUID, *, batch: int
 ) -> Outcome:
     """Run a pipeline on files, and show how far it is: by bytes, with records a second and rejects."""
     sources = pipeline.extract.sources(given)

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from concurrent.futures import Executor, Future, ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
 from functools import partial
 from typing import Any, NamedTuple
@@ -84,6 +85,7 @@ class Runner(Work):
 
     _tenants: dict[str, UUID] = field(default_factory=dict)
     _seen: set[str] = field(default_factory=set)
+    _last: tuple[Future[Told], Group] | None = None
 
     def run(self, given: Any) -> Outcome:
         """Read all that is given."""
@@ -93,8 +95,11 @@ class Runner(Work):
                 for source in sources:
                     self._read_whole(source)
             else:
-                for group in in_advance(self._groups(sources)):
-                    self._load(group)
+                # its end waits for what is under way: nothing is written behind the back of an error
+                with ThreadPoolExecutor(max_workers=1, thread_name_prefix="dataarch-own") as pool:
+                    for group in in_advance(self._groups(sources)):
+                        self._load(group, pool)
+                    self._finish()
         return self.outcome
 
     # ── reading ───────────────────────────────────────────────────────────────────────────────────────────────────
@@ -147,15 +152,30 @@ class Runner(Work):
 
     # ── one transaction of each tenant ────────────────────────────────────────────────────────────────────────────
 
-    def _load(self, group: Group) -> None:
-        """Load batches: first for other tenants, then for this one, which moves on with them."""
+    def _load(self, group: Group, pool: Executor) -> None:
+        """Load batches: first for other tenants, then for this one, which moves on with them.
+
+        Where there are others, they need not wait for this one: it has the rejects to write meanwhile. They are never
+        more than one group ahead of it, and a run that was killed then finds what is theirs.
+        """
         mine = group
         if (whose := self.pipeline.tenant_by) is not None:
             mine, others = self._by_tenant(group, whose)
             for tenant_id, theirs in others.items():
                 self.add(self.within(tenant_id, partial(self._load_other, group=theirs)))
                 self.others.add(tenant_id)
-        self.add(self.within(self.tenant_id, lambda books: self._load_own(books, mine)))
+        self._finish()
+        own = pool.submit(self.within, self.tenant_id, partial(self._load_own, group=mine))
+        self._last = own, group
+        if mine is group:
+            self._finish()
+
+    def _finish(self) -> None:
+        """Wait until this tenant has moved on with the group before, and tell of it."""
+        if self._last is None:
+            return
+        (own, group), self._last = self._last, None
+        self.add(own.result())
         self._seen |= {one.batch.source.name for one in group if _records([one])}
         self.outcome.sources = len(self._seen)
         self.tell(*(one.ready for one in group))

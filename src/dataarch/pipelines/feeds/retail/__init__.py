@@ -9,7 +9,7 @@ in whatever file it comes.
 """
 
 from dataarch.pipelines.feeds.retail.load import RetailLines
-from dataarch.pipelines.feeds.retail.pipeline import RETAIL, desk_of, retail
+from dataarch.pipelines.feeds.retail.pipeline import LINES, RETAIL, desk_of, retail
 from dataarch.pipelines.feeds.retail.validate import COLUMNS, DESK, OrderLine, OrderLines
 
-__all__ = ["COLUMNS", "DESK", "RETAIL", "OrderLine", "OrderLines", "RetailLines", "desk_of", "retail"]
+__all__ = ["COLUMNS", "DESK", "LINES", "RETAIL", "OrderLine", "OrderLines", "RetailLines", "desk_of", "retail"]

@@ -15,9 +15,12 @@ from dataarch.pipelines.pipeline import Pipeline, TenantName
 from dataarch.pipelines.records import Row
 from dataarch.pipelines.tenants import tenant_of
 
-__all__ = ["RETAIL", "desk_of", "retail"]
+__all__ = ["LINES", "RETAIL", "desk_of", "retail"]
 
 COUNTRY = "Country"
+
+LINES = 20_000
+"""Lines of a transaction at the most: each one that touches a product costs the ledger as much as a line."""
 
 
 def retail(tenant_by: str = COUNTRY) -> Pipeline:
