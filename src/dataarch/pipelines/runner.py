@@ -85,7 +85,7 @@ class Runner(Work):
 
     _tenants: dict[str, UUID] = field(default_factory=dict)
     _seen: set[str] = field(default_factory=set)
-    _last: tuple[Future[Told], Group] | None = None
+    _last: tuple[Future[Told], list[Told], Group] | None = None
 
     def run(self, given: Any) -> Outcome:
         """Read all that is given."""
@@ -159,14 +159,16 @@ class Runner(Work):
         more than one group ahead of it, and a run that was killed then finds what is theirs.
         """
         mine = group
+        told: list[Told] = []
         if (whose := self.pipeline.tenant_by) is not None:
             mine, others = self._by_tenant(group, whose)
             for tenant_id, theirs in others.items():
-                self.add(self.within(tenant_id, partial(self._load_other, group=theirs)))
+                told.append(self.within(tenant_id, partial(self._load_other, group=theirs)))
                 self.others.add(tenant_id)
         self._finish()
         own = pool.submit(self.within, self.tenant_id, partial(self._load_own, group=mine))
-        self._last = own, group
+        # without rows: they are in memory no longer than it takes to load them
+        self._last = own, told, [one.of(one.batch.part(())) for one in group]
         if mine is group:
             self._finish()
 
@@ -174,11 +176,12 @@ class Runner(Work):
         """Wait until this tenant has moved on with the group before, and tell of it."""
         if self._last is None:
             return
-        (own, group), self._last = self._last, None
-        self.add(own.result())
-        self._seen |= {one.batch.source.name for one in group if _records([one])}
+        (own, told, group), self._last = self._last, None
+        for one in (*told, own.result()):
+            self.add(one)
+        self._seen |= {begun.batch.source.name for begun in group if _records([begun])}
         self.outcome.sources = len(self._seen)
-        self.tell(*(one.ready for one in group))
+        self.tell(*(begun.ready for begun in group))
 
     def _load_own(self, books: Books, group: Group) -> Told:
         far = books.how_far_in(one.batch.source.name for one in group)
