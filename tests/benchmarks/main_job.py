@@ -27,7 +27,9 @@ from sqlalchemy import URL
 from dataarch.database.embedded import EmbeddedServer
 from dataarch.database.settings import APP_ROLE, Settings, database_url
 from dataarch.database.unit_of_work import Database
-from dataarch.pipelines.feeds.retail import Totals, load_files, source_files
+from dataarch.pipelines.feeds.retail import LINES, RETAIL, desk_of
+from dataarch.pipelines.outcome import Outcome
+from dataarch.pipelines.runner import run
 from dataarch.rollout.revisions import revisions
 
 # parents before children; what the server computes is not copied
@@ -46,12 +48,16 @@ MONTHS = "SELECT DISTINCT date_trunc('month', created_at AT TIME ZONE 'UTC')::da
 
 @dataclass(frozen=True)
 class Measured:
-    """Seconds by the clock, and of this process's processor, for a number of lines or rows."""
+    """Seconds by the clock, and of the processors of this process and of the server's, for a number of lines or rows.
+
+    The server's are 0 where it does not run on this machine, or says it in another way than Linux.
+    """
 
     what: str
     count: int
     seconds: float
     processor: float
+    server: float
 
     @property
     def rate(self) -> float:
@@ -91,20 +97,24 @@ def fresh_database(admin: URL, name: str) -> Iterator[Settings]:
             connection.execute(f"DROP DATABASE {name} WITH (FORCE)".encode())
 
 
-def measured(what: str, work: Callable[[], int]) -> Measured:
-    """Run work that returns how many it has done, and measure it."""
-    clock, processor = time.perf_counter(), time.process_time()
+def server_time(connection: psycopg.Connection[Any]) -> float:
+    """Return the seconds of a processor that all connections to this database have taken so far."""
+    pids = connection.execute("SELECT pid FROM pg_stat_activity WHERE datname = current_database()").fetchall()
+    stats = [Path(f"/proc/{pid}/schedstat") for (pid,) in pids]
+    return sum(int(stat.read_text().split()[0]) for stat in stats if stat.exists()) / 1e9
+
+
+def measured(what: str, watcher: psycopg.Connection[Any], work: Callable[[], int]) -> Measured:
+    """Run work that returns how many it has done, and measure it; its connections are still open at the end."""
+    server, clock, processor = server_time(watcher), time.perf_counter(), time.process_time()
     count = work()
-    return Measured(what, count, time.perf_counter() - clock, time.process_time() - processor)
+    seconds, processor = time.perf_counter() - clock, time.process_time() - processor
+    return Measured(what, count, seconds, processor, server_time(watcher) - server)
 
 
-def load(settings: Settings, files: list[Path]) -> Totals:
+def load(db: Database, folder: Path) -> Outcome:
     """Load the files as the application role."""
-    totals = Totals()
-    with Database(settings) as db:
-        for outcome in load_files(db, files, lambda _: None):
-            totals.add(outcome)
-    return totals
+    return run(db, RETAIL, folder, tenant_id=desk_of(db), batch=LINES)
 
 
 def read_back(settings: Settings) -> dict[str, list[bytes]]:
@@ -128,46 +138,54 @@ def write_back(connection: psycopg.Connection[Any], rows: dict[str, list[bytes]]
     return len(rows["user_activity_log"]) + len(rows["inventory_movements"])
 
 
-def one_round(admin: URL, files: list[Path]) -> tuple[Totals, list[Measured]]:
+def one_round(admin: URL, folder: Path) -> tuple[Outcome, list[Measured]]:
     """Measure the job and the server's limit once."""
-    found: list[Totals] = []
+    found: list[Outcome] = []
 
     def job() -> int:
-        found.append(load(settings, files))
-        return found[0].read
+        found.append(load(db, folder))
+        return found[0].counts.read
 
     with fresh_database(admin, "job") as settings:
-        jobs = measured("the main job: lines", job)
-        with connected(settings.owner) as connection:
+        with connected(settings.owner) as connection, Database(settings) as db:
+            jobs = measured("the main job: lines", connection, job)
             months = [name for (name,) in connection.execute(MONTHS)]
         rows = read_back(settings)
     with fresh_database(admin, "copy") as other, connected(other.owner) as connection:
         for month in months:
             connection.execute("SELECT create_activity_partition(%s)", [month])
-        copied = measured("COPY of what came of it: rows", lambda: write_back(connection, rows))
+        copied = measured("COPY of what came of it: rows", connection, lambda: write_back(connection, rows))
     return found[0], [jobs, copied]
 
 
 def main() -> None:
     """Measure and print."""
     folder, rounds = Path(sys.argv[1] if len(sys.argv) > 1 else "examples/data"), int((sys.argv[2:] or ["3"])[0])
-    admin, files = admin_url(), source_files(folder)
+    admin, files = admin_url(), RETAIL.extract.sources(folder)
     with connected(admin) as connection:
         version = connection.info.server_version // 10_000
     table = Table(title=f"{len(files)} files, PostgreSQL {version}, {os.cpu_count()} processors, rounds interleaved")
-    for header in ("round", "what", "count", "seconds", "a second", "CPU µs each, client", "job / COPY in time"):
+    for header in (
+        "round",
+        "what",
+        "count",
+        "seconds",
+        "a second",
+        "CPU s, client",
+        "CPU s, server",
+        "job / COPY in time",
+    ):
         table.add_column(header, justify="left" if header == "what" else "right")
     for number in range(1, rounds + 1):
-        totals, (job, copied) = one_round(admin, files)
+        outcome, (job, copied) = one_round(admin, folder)
         for part in (job, copied):
             ratio = f"{job.seconds / copied.seconds:.2f}" if part is job else ""
-            each = f"{part.processor / max(part.count, 1) * 1e6:.1f}"
-            table.add_row(
-                str(number), part.what, f"{part.count:,}", f"{part.seconds:.2f}", f"{part.rate:,.0f}", each, ratio
-            )
+            cells = (f"{part.seconds:.2f}", f"{part.rate:,.0f}", f"{part.processor:.2f}", f"{part.server:.2f}", ratio)
+            table.add_row(str(number), part.what, f"{part.count:,}", *cells)
     console = Console()
     console.print(table)
-    console.print(f"{totals.loaded:,} lines loaded, {totals.duplicates:,} duplicates, {totals.rejected:,} rejected")
+    counts = outcome.counts
+    console.print(f"{counts.loaded:,} lines loaded, {counts.unchanged:,} duplicates, {counts.rejected:,} rejected")
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / (1024 if sys.platform == "linux" else 1024**2)
     console.print(f"peak memory of this process, the copied rows included: {peak:,.0f} MiB")
 

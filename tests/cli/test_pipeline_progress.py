@@ -41,7 +41,7 @@ def said(sources: Sequence[Source], *told: Progress, terminal: bool = True, stop
 
 
 def told(source: str, count: int, read: int, rejected: int = 0) -> Progress:
-    return Progress(source, count, Counts(read=read, loaded=read - rejected, rejected=rejected))
+    return Progress(source, count, Counts(read=read, loaded=read - rejected, rejected=rejected), source)
 
 
 @pytest.fixture

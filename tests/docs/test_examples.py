@@ -11,18 +11,17 @@ from pathlib import Path
 import pytest
 
 from dataarch.database.settings import Settings
-from dataarch.pipelines.feeds.retail import Reject, source_files
-from dataarch.pipelines.feeds.retail.extract import read_lines
-from dataarch.pipelines.feeds.retail.validate import order_line
+from dataarch.pipelines.feeds.retail import RETAIL
+from dataarch.pipelines.records import Position
 
 ROOT = Path(__file__).resolve().parents[2]
+DATA = ROOT / "examples" / "data"
 
 
 def test_the_sample_has_the_dirt_of_real_data() -> None:
-    outcomes = [
-        order_line(file.name, raw) for file in source_files(ROOT / "examples" / "data") for raw in read_lines(file)
-    ]
-    reasons = {(reject.field, reject.reason) for reject in outcomes if isinstance(reject, Reject)}
+    extract = RETAIL.extract
+    batches = [batch for source in extract.sources(DATA) for batch in extract.read(source, Position(), 1000)]
+    reasons = {(reject.field, reject.reason) for batch in batches for reject in RETAIL.through(batch).rejects}
     assert ("CustomerID", "blank") in reasons
     assert len(reasons) >= 6
 

@@ -3,26 +3,43 @@
 from __future__ import annotations
 
 import csv
-from collections.abc import Iterable, Iterator
+import json
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Annotated, Protocol
+from uuid import UUID
 
 import typer
 from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn, TimeRemainingColumn
+from sqlalchemy import text
 
 from dataarch.caching.database import Database
-from dataarch.cli import show
-from dataarch.cli.terminal import say_error
+from dataarch.cli import loading, show
+from dataarch.cli.terminal import plain, say_error
 from dataarch.database.embedded import embedded_settings
 from dataarch.database.settings import Settings
 from dataarch.errors import ConfigurationError
-from dataarch.pipelines.feeds.retail import FileFailed, Reject, Totals, load_files, source_files, source_name
+from dataarch.pipelines.feeds.retail import LINES, RETAIL, desk_of
+from dataarch.pipelines.records import Source
 
 __all__ = ["demo"]
 
 REJECTS = Path("rejects.csv")
+
+REJECTED = text(
+    """
+    SELECT reject.source, number, coalesce(field, ''), reason, form, record
+    FROM pipeline_rejects AS reject
+    JOIN pipeline_runs AS run ON run.tenant_id = reject.tenant_id AND run.id = run_id
+    JOIN pipeline_sources AS read ON read.tenant_id = run.tenant_id AND read.pipeline = run.pipeline
+                                 AND read.source = reject.source
+    WHERE reject.tenant_id = :tenant AND run.pipeline = :pipeline AND reject.source = ANY(:sources)
+      AND reject.run_id >= read.begun_by AND replayed_by IS NULL
+    ORDER BY reject.source, number, reject.id
+    """
+)
+"""What was rejected of each file since it was last read from its beginning."""
 
 
 class RowWriter(Protocol):
@@ -36,55 +53,41 @@ class RowWriter(Protocol):
 def demo(
     data: Annotated[Path, typer.Argument(help="A CSV file of order lines, or a folder of them.")],
     rejects: Annotated[Path | None, typer.Option(help="Where to write rejected lines.")] = None,
+    batch: Annotated[int, typer.Option(help="Lines of a transaction at the most.", min=1)] = LINES,
 ) -> None:
     """Load order lines: a tenant per country, users, products, stock and activity; then show what is there."""
-    files = source_files(data)
+    sources = RETAIL.extract.sources(data)
     settings = embedded_settings(Settings.load(), start=True)
     rejects = rejects or settings.server_dir / REJECTS
     console = Console()
     with Database(settings) as db:
-        totals = _load(db, files, rejects, console)
-        show.outcome(console, totals, rejects)
-        if totals.read:
+        with _reject_file(rejects) as writer:
+            desk = desk_of(db)
+            found = loading.watched(console, db, RETAIL, data, desk, batch=batch)
+            count = _write_rejects(db, desk, sources, writer)
+        loading.outcome(console, found)
+        if count:
+            console.print(plain(f"{count:,} rejected lines are in {rejects}"), soft_wrap=True)
+        if found.counts.read or not found.failed:
             show.contents(console, db)
-    for failed in totals.failed:
+    for failed in found.failed:
         say_error(str(failed.error))
-    if totals.failed:
+    if found.failed:
         raise typer.Exit(1)
 
 
-def _load(db: Database, files: list[Path], rejects: Path, console: Console) -> Totals:
-    totals = Totals()
-    with _reject_file(rejects) as writer, _progress(console) as progress:
-        task = progress.add_task("loading", total=len(files), lines=0, rejected=0)
-
-        def on_reject(reject: Reject) -> None:
-            totals.reasons[reject.field, reject.reason] += 1
-            writer.writerow((reject.file, reject.number, reject.field, reject.reason, reject.value))
-
-        for outcome in load_files(db, files, on_reject):
-            totals.add(outcome)
-            _advance(progress, task, totals)
-            if not console.is_terminal and not isinstance(outcome, FileFailed):
-                name = source_name(outcome.file)
-                console.print(f"{name}: {outcome.read} read, {outcome.loaded} loaded", highlight=False, markup=False)
-    return totals
-
-
-def _advance(progress: Progress, task: TaskID, totals: Totals) -> None:
-    progress.update(task, advance=1, lines=totals.read, rejected=totals.rejected)
-
-
-def _progress(console: Console) -> Progress:
-    return Progress(
-        TextColumn("{task.description}"),
-        BarColumn(),
-        MofNCompleteColumn(),
-        TextColumn("files · {task.fields[lines]:,} lines · {task.fields[rejected]:,} rejected"),
-        TimeRemainingColumn(),
-        console=console,
-        disable=not console.is_terminal,
-    )
+def _write_rejects(db: Database, desk: UUID, sources: Sequence[Source], writer: RowWriter) -> int:
+    """Write what was rejected of these files, in this run or before; return how many lines that were."""
+    count = 0
+    names = [source.name for source in sources]
+    with db.tenant(desk) as session:
+        values = {"tenant": desk, "pipeline": RETAIL.name, "sources": names}
+        for source, number, field, reason, form, record in session.execute(REJECTED, values):
+            found = json.loads(record)
+            value = found if form == "text" else found.get(field, "")
+            writer.writerow((source, number, field, reason, value))
+            count += 1
+    return count
 
 
 @contextmanager
@@ -99,5 +102,5 @@ def _reject_file(path: Path) -> Iterator[RowWriter]:
         ) from refused
     with stream:
         writer = csv.writer(stream)
-        writer.writerow(("file", "line", "field", "reason", "value"))
+        writer.writerow(("file", "record", "field", "reason", "value"))
         yield writer

@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Mapping, Sequence
-from pathlib import Path
 from typing import NamedTuple
 from uuid import UUID
 
@@ -18,9 +17,9 @@ from dataarch.cli.terminal import plain
 from dataarch.database.engine import owner_engine
 from dataarch.database.unit_of_work import Database
 from dataarch.errors import PrivilegeMissing
-from dataarch.pipelines.feeds.retail import Totals
+from dataarch.pipelines.feeds.retail import DESK
 
-__all__ = ["contents", "outcome"]
+__all__ = ["contents"]
 
 MOST_TENANTS = 40
 FEW_ROWS = 20_000
@@ -34,9 +33,11 @@ TENANTS = text(
            (SELECT count(*) FROM inventory_movements WHERE tenant_id = tenants.id),
            (SELECT coalesce(sum(quantity), 0) FROM inventory WHERE tenant_id = tenants.id),
            (SELECT coalesce(sum(change), 0) FROM inventory_movements WHERE tenant_id = tenants.id)
-    FROM tenants ORDER BY activity DESC, tenants.name
+    FROM tenants WHERE slug <> :desk ORDER BY activity DESC, tenants.name
     """
 )
+"""The shops, without the tenant that keeps the runs."""
+
 PARTITIONS = text(
     """
     SELECT tableoid::regclass::text, count(*),
@@ -80,30 +81,13 @@ class TenantRows(NamedTuple):
     ledger_sum: int
 
 
-def outcome(console: Console, totals: Totals, rejects: Path) -> None:
-    """Show what came of the lines."""
-    rate = totals.read / totals.seconds if totals.seconds else 0
-    headers = ("read", "=", "loaded", "+", "duplicates", "+", "rejected")
-    table = Table(*(Column(header, overflow="fold") for header in headers), title="every line accounted for")
-    table.add_row(
-        f"{totals.read:,}", "", f"{totals.loaded:,}", "", f"{totals.duplicates:,}", "", f"{totals.rejected:,}"
-    )
-    console.print(table)
-    console.print(f"{totals.files} files in {totals.seconds:.1f} s, {rate:,.0f} lines/s", highlight=False)
-    if totals.reasons:
-        reasons = Table("field", "reason", "lines", title=plain(f"rejected; each line is in {rejects}"))
-        for (field, reason), count in totals.reasons.most_common():
-            reasons.add_row(field, reason, f"{count:,}")
-        console.print(reasons)
-
-
 def contents(console: Console, db: Database) -> None:
     """Show what the database holds, how it is found, and that tenants do not see each other."""
     _vacuum(db)
     with db.owner() as session:
         # a role that the policies bind would be shown nothing, and not told so
         session.execute(text("SET LOCAL row_security = off"))
-        tenants = [TenantRows(*row) for row in session.execute(TENANTS)]
+        tenants = [TenantRows(*row) for row in session.execute(TENANTS, {"desk": DESK.slug})]
         _tenants(console, tenants)
         _partitions(console, session)
         if tenants:

@@ -8,14 +8,15 @@ killed between two of them.
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Any
 from uuid import UUID
 
-from sqlalchemy import TextClause, bindparam, text
-from sqlalchemy.dialects.postgresql import JSONB
+import msgspec
+from sqlalchemy import TextClause, text
 
 from dataarch.clock import utcnow
 from dataarch.database.unit_of_work import Database, TenantSession
@@ -51,8 +52,8 @@ ABANDON = text(
 
 HOW_FAR = text(
     """
-    SELECT records, bytes, checksum, state, ended_at IS NOT NULL AS ended, begun_by FROM pipeline_sources
-    WHERE tenant_id = :tenant AND pipeline = :pipeline AND source = :source FOR NO KEY UPDATE
+    SELECT source, records, bytes, checksum, state, ended_at IS NOT NULL AS ended, begun_by FROM pipeline_sources
+    WHERE tenant_id = :tenant AND pipeline = :pipeline AND source = ANY(:sources) ORDER BY source FOR NO KEY UPDATE
     """
 )
 
@@ -73,21 +74,29 @@ MOVE = text(
     """
     INSERT INTO pipeline_sources (tenant_id, pipeline, source, records, bytes, checksum, state, ended_at, begun_by,
                                   run_id)
-    VALUES (:tenant, :pipeline, :source, :records, :bytes, :checksum, :state, :ended_at, :begun_by, :run)
+    SELECT :tenant, :pipeline, source, records, bytes, checksum, state, ended_at, begun_by, :run
+    FROM json_to_recordset(CAST(:rows AS json)) AS given (source text, records bigint, bytes bigint, checksum text,
+                                                          state jsonb, ended_at timestamptz, begun_by uuid)
     ON CONFLICT (tenant_id, pipeline, source) DO UPDATE
     SET records = EXCLUDED.records, bytes = EXCLUDED.bytes, checksum = EXCLUDED.checksum, state = EXCLUDED.state,
         ended_at = EXCLUDED.ended_at, begun_by = EXCLUDED.begun_by, run_id = EXCLUDED.run_id,
         updated_at = clock_timestamp()
     """
-).bindparams(bindparam("state", type_=JSONB()))
+)
 
 LINEAGE = text(
     """
     INSERT INTO pipeline_batches (tenant_id, run_id, number, source, first_record, first_byte, bytes, checksum,
                                   table_name, rows, least_id, greatest_id, extracted_at, transformed_at)
-    SELECT :tenant, :run, coalesce(max(number), 0) + 1, :source, :first_record, :first_byte, :bytes, :checksum, :table,
-           CAST(:rows AS jsonb), :least, :greatest, :extracted_at, :transformed_at
-    FROM pipeline_batches WHERE tenant_id = :tenant AND run_id = :run
+    SELECT :tenant, :run, last.number + row_number() OVER (), source, first_record, first_byte, bytes, checksum,
+           "table", rows, least, greatest, extracted_at, transformed_at
+    FROM json_to_recordset(CAST(:rows AS json)) AS given (source text, first_record bigint, first_byte bigint,
+                                                          bytes bigint, checksum text, "table" text, rows jsonb,
+                                                          least uuid, greatest uuid, extracted_at timestamptz,
+                                                          transformed_at timestamptz)
+    CROSS JOIN (
+        SELECT coalesce(max(number), 0) AS number FROM pipeline_batches WHERE tenant_id = :tenant AND run_id = :run
+    ) AS last
     """
 )
 
@@ -139,9 +148,10 @@ def guarded(db: Database, tenant_id: UUID, pipeline: str) -> Iterator[None]:
     lost, the position of the source still tells two runs apart: the one that comes second is refused.
     """
     with db.tenant(tenant_id) as session:
-        session.execute(text(REST_WITHOUT_END))
         if not session.scalar(LOCK, {"tenant": str(tenant_id), "pipeline": pipeline}):
             raise busy(pipeline, tenant_id)
+        # last: a query's portal keeps its snapshot until the next statement, and nothing could be cleaned up meanwhile
+        session.execute(text(REST_WITHOUT_END))
         yield
 
 
@@ -191,54 +201,48 @@ class Books:
 
     def how_far(self, source: str) -> HowFar:
         """Return how far a source was read; the row is locked until the end of the transaction."""
-        found = self._do(HOW_FAR, pipeline=self.run.pipeline, source=source).one_or_none()
-        if found is None:
-            return HowFar(Position())
-        position = Position(found.records, found.bytes, found.checksum, found.state, end=found.ended)
-        return HowFar(position, found.begun_by)
+        return self.how_far_in([source])[source]
+
+    def how_far_in(self, sources: Iterable[str]) -> dict[str, HowFar]:
+        """Return how far each of some sources was read; their rows are locked until the end of the transaction."""
+        names = list(dict.fromkeys(sources))
+        far = {name: HowFar(Position()) for name in names}
+        for found in self._do(HOW_FAR, pipeline=self.run.pipeline, sources=names):
+            position = Position(found.records, found.bytes, found.checksum, found.state, end=found.ended)
+            far[found.source] = HowFar(position, found.begun_by)
+        return far
 
     def move(self, source: str, position: Position, begun_by: UUID) -> None:
         """Write down how far a source is read now."""
-        self._do(
-            MOVE,
-            pipeline=self.run.pipeline,
-            source=source,
-            records=position.records,
-            bytes=position.bytes,
-            checksum=position.checksum,
-            state=dict(position.state),
-            ended_at=utcnow() if position.end else None,
-            begun_by=begun_by,
-        )
+        self.move_in({source: HowFar(position, begun_by)})
 
-    def lineage(self, ready: Ready, written: Written, numbers: Sequence[int]) -> None:
-        """Write down which rows came of which records; ``numbers`` are those of the rows that were given."""
-        if not len(written.ids):
-            return
-        ids = written.ids.texts
-        batch = ready.batch
-        first = batch.before.records + 1
-        places = (numbers[place] - first for place in written.ids.places)
-        pairs = ",".join([f'"{one}":{place}' for one, place in zip(ids, places, strict=True)])
-        self._do(
-            LINEAGE,
-            source=batch.source.name,
-            first_record=first,
-            first_byte=batch.before.bytes,
-            bytes=batch.after.bytes - batch.before.bytes,
-            checksum=None if self.run.replay_of else batch.after.checksum,
-            table=written.table,
-            rows=f"{{{pairs}}}",
-            least=UUID(min(ids)),
-            greatest=UUID(max(ids)),
-            extracted_at=ready.extracted_at,
-            transformed_at=ready.transformed_at,
-        )
+    def move_in(self, sources: Mapping[str, HowFar]) -> None:
+        """Write down how far some sources are read now."""
+        rows = [
+            {
+                "source": source,
+                "records": now.position.records,
+                "bytes": now.position.bytes,
+                "checksum": now.position.checksum,
+                "state": now.position.state,
+                "ended_at": utcnow() if now.position.end else None,
+                "begun_by": now.begun_by,
+            }
+            for source, now in sorted(sources.items())
+        ]
+        if rows:
+            self._do(MOVE, pipeline=self.run.pipeline, rows=json.dumps(rows, default=str))
 
-    def reject(self, source: str, rejects: Iterable[Reject]) -> None:
-        """Keep records that were not loaded."""
-        if rows := [reject_row(source, one) for one in rejects]:
-            self._do(REJECT, rows=json.dumps(rows))
+    def lineage(self, told: Iterable[tuple[Ready, Written]]) -> None:
+        """Write down which rows came of which records of each batch."""
+        replayed = self.run.replay_of is not None
+        if rows := [lineage_row(one, ids, replayed=replayed) for one, ids in told if len(ids.ids)]:
+            self._do(LINEAGE, rows=msgspec.json.encode(rows).decode())
+
+    def reject(self, rejects: Iterable[tuple[str, Reject]]) -> None:
+        """Keep records that were not loaded, each with the source that it comes from."""
+        if rows := [reject_row(source, one) for source, one in rejects]:
+            self._do(REJECT, rows=msgspec.json.encode(rows).decode())
 
     def end(self, error: str | None = None) -> None:
         """Write down that the run has ended, well or with an error."""
@@ -249,9 +253,31 @@ class Books:
         return self.session.execute(statement, {**self.whose, **values})
 
 
+def lineage_row(ready: Ready, written: Written, *, replayed: bool) -> Mapping[str, Any]:
+    """Return which rows came of which records of a batch, as it is stored."""
+    batch = ready.batch
+    first = batch.before.records + 1
+    ids = written.ids.texts
+    places = (batch.numbers[place] - first for place in written.ids.places)
+    pairs = ",".join([f'"{one}":{place}' for one, place in zip(ids, places, strict=True)])
+    return {
+        "source": batch.source.name,
+        "first_record": first,
+        "first_byte": batch.before.bytes,
+        "bytes": batch.after.bytes - batch.before.bytes,
+        "checksum": None if replayed else batch.after.checksum,
+        "table": written.table,
+        "rows": msgspec.Raw(f"{{{pairs}}}".encode()),
+        "least": min(ids),
+        "greatest": max(ids),
+        "extracted_at": ready.extracted_at,
+        "transformed_at": ready.transformed_at,
+    }
+
+
 def reject_row(source: str, reject: Reject) -> Mapping[str, Any]:
     """Return a reject as it is stored."""
-    record = json.dumps(reject.record, default=plain)
+    record = as_json(reject.record)
     form = "text" if isinstance(reject.record, str) else "record"
     if len(record) > LONGEST_RECORD:
         # escapes can make a sign six times as long
@@ -269,11 +295,25 @@ def reject_row(source: str, reject: Reject) -> Mapping[str, Any]:
     }
 
 
+def as_json(record: object) -> str:
+    """Return a record as JSON in ASCII; most are nothing but text in it, for which there is a quicker way."""
+    if type(record) is dict and set(map(type, record.values())) <= {str}:
+        try:
+            quick = msgspec.json.encode(record)
+        except ValueError:
+            # a lone surrogate, which JSON in ASCII can hold
+            return json.dumps(record)
+        if quick.isascii():
+            return quick.decode()
+    return json.dumps(record, default=plain)
+
+
 def plain(value: object) -> str:
     """Return what JSON has no form for as text."""
     return value.hex() if isinstance(value, bytes | bytearray) else str(value)
 
 
+@lru_cache(maxsize=1000)
 def kept(words: str, most: int) -> str | None:
     """Return text as PostgreSQL can hold it: what it cannot is escaped, and too much is cut off."""
     safe = words.encode("utf-8", "backslashreplace").decode().replace("\x00", "\\x00")

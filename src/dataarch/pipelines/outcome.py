@@ -66,11 +66,15 @@ class SourceFailed(NamedTuple):
 
 
 class Progress(NamedTuple):
-    """How far a run is: the source it is at, and what became of all records so far."""
+    """How far a run is: the source it is at, and what became of all records so far.
+
+    ``first`` is the first of the sources that were committed together last; often it is the only one.
+    """
 
     source: str
     bytes: int
     counts: Counts
+    first: str
 
 
 @dataclass(slots=True)

@@ -122,6 +122,8 @@ class Pipeline:
         load: writes them.
         tenant_by: says for each record whose it is; without it, all are of the tenant that the run is for.
         version: of the code; kept with each run.
+        together: whether batches of several sources may be one transaction: many small files are loaded as fast as a
+            large one. What comes twice in them is then told apart by the loader, as within one batch.
     """
 
     name: str
@@ -130,6 +132,7 @@ class Pipeline:
     load: Loader
     tenant_by: Callable[[Row], TenantName] | None = None
     version: str = "1"
+    together: bool = False
 
     def __post_init__(self) -> None:
         if not NAME.fullmatch(self.name) or len(self.name) > LONGEST_NAME:

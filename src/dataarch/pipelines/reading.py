@@ -5,14 +5,16 @@ from __future__ import annotations
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from datetime import datetime
-from typing import NamedTuple
+from typing import NamedTuple, TypeVar
 
 from dataarch.clock import utcnow
 from dataarch.errors import FeedError
 from dataarch.pipelines.pipeline import Pipeline
 from dataarch.pipelines.records import Batch, Position, Source, accounted
 
-__all__ = ["Ready", "read_ahead"]
+__all__ = ["Ready", "in_advance", "read_ahead", "ready_batches"]
+
+Item = TypeVar("Item")
 
 
 class Ready(NamedTuple):
@@ -28,15 +30,25 @@ def read_ahead(pipeline: Pipeline, source: Source, position: Position, size: int
 
     One batch is made ready by a thread while the one before is loaded; memory holds two.
     """
+    yield from in_advance(ready_batches(pipeline, source, position, size))
+
+
+def ready_batches(pipeline: Pipeline, source: Source, position: Position, size: int) -> Iterator[Ready | FeedError]:
+    """Give the batches of a source from a position, and at last the error that stops it, if one does."""
     batches = pipeline.extract.read(source, position, size)
+    while (found := _next(pipeline, batches)) is not None:
+        yield found
+        if not isinstance(found, Ready):
+            return
+
+
+def in_advance(items: Iterator[Item]) -> Iterator[Item]:
+    """Give what an iterator gives, each item made by a thread while the one before is used; none of them is None."""
     with ThreadPoolExecutor(max_workers=1, thread_name_prefix="dataarch-read") as reader:
-        ahead = reader.submit(_next, pipeline, batches)
+        ahead = reader.submit(next, items, None)
         while (found := ahead.result()) is not None:
-            if isinstance(found, Ready):
-                ahead = reader.submit(_next, pipeline, batches)
+            ahead = reader.submit(next, items, None)
             yield found
-            if not isinstance(found, Ready):
-                return
 
 
 def _next(pipeline: Pipeline, batches: Iterator[Batch]) -> Ready | FeedError | None:

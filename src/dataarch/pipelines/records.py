@@ -138,7 +138,8 @@ def each(batch: Batch, stage: Stage, step: Callable[[Row], Row]) -> Batch:
         try:
             rows.append(step(row))
         except InvalidValue as error:
-            wrong[at] = error
+            # its frames would be kept with all that they hold
+            wrong[at] = error.with_traceback(None)
     return without(batch, rows, wrong, stage)
 
 

@@ -107,11 +107,11 @@ class _Replay(Work):
             marked = books.session.execute(MARK, {**books.whose, "ids": [one.id for one in rejects]})
             if len(marked.all()) != len(rejects):
                 raise busy(self.pipeline.name, self.tenant_id)
-            return self.write(books, ready)
+            return self.write(books, [ready])
 
         self.add(self.within(self.tenant_id, load))
         self.outcome.sources += 1
-        self.tell(batch.source, batch.before, batch.after)
+        self.tell(ready)
 
     def _extracted(self, source: str, rejects: Sequence[PipelineReject]) -> Batch:
         """Return rejects as the extractor would give them now."""

@@ -7,19 +7,21 @@ one, which goes on where the last commit was.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections import defaultdict
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from concurrent.futures import Executor, Future, ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
 from functools import partial
-from typing import Any
+from typing import Any, NamedTuple
 from uuid import UUID
 
 from dataarch.database.unit_of_work import Database
 from dataarch.errors import FeedError, InvalidValue
-from dataarch.pipelines.books import Books, busy
+from dataarch.pipelines.books import Books, HowFar, busy
 from dataarch.pipelines.outcome import Counts, Outcome, Progress, SourceFailed
 from dataarch.pipelines.pipeline import Pipeline, TenantName
-from dataarch.pipelines.reading import Ready, read_ahead
-from dataarch.pipelines.records import Position, Row, Source, Stage, rejected
+from dataarch.pipelines.reading import Ready, in_advance, read_ahead, ready_batches
+from dataarch.pipelines.records import Batch, Position, Row, Source, Stage, rejected
 from dataarch.pipelines.tenants import tenant_of
 from dataarch.pipelines.work import BATCH, Told, Work
 
@@ -57,42 +59,93 @@ def run(
     return Runner(db, pipeline, tenant_id, batch=batch, on_progress=on_progress).run(given)
 
 
+class Share(NamedTuple):
+    """A batch of a source, and the run that has begun to read it."""
+
+    ready: Ready
+    begun_by: UUID
+
+    @property
+    def batch(self) -> Batch:
+        """The batch."""
+        return self.ready.batch
+
+    def of(self, batch: Batch) -> Share:
+        """Return a part of it."""
+        return self._replace(ready=self.ready._replace(batch=batch))
+
+
+Group = Sequence[Share]
+"""Batches that are loaded together, in the order in which they were read."""
+
+
 @dataclass
 class Runner(Work):
     """One run; see :func:`run`."""
 
     _tenants: dict[str, UUID] = field(default_factory=dict)
+    _seen: set[str] = field(default_factory=set)
+    _last: tuple[Future[Told], list[Told], Group] | None = None
 
     def run(self, given: Any) -> Outcome:
         """Read all that is given."""
         sources = self.pipeline.extract.sources(given)
         with self.under_way():
-            for source in sources:
-                try:
-                    self._read(source)
-                except FeedError as broken:
-                    # it does not even show whether it begins with what was read
-                    self.outcome.failed.append(SourceFailed(source.name, broken))
+            if self.pipeline.load.whole:
+                for source in sources:
+                    self._read_whole(source)
+            else:
+                # its end waits for what is under way: nothing is written behind the back of an error
+                with ThreadPoolExecutor(max_workers=1, thread_name_prefix="dataarch-own") as pool:
+                    for group in in_advance(self._groups(sources)):
+                        self._load(group, pool)
+                    self._finish()
         return self.outcome
 
-    # ── one source ────────────────────────────────────────────────────────────────────────────────────────────────
+    # ── reading ───────────────────────────────────────────────────────────────────────────────────────────────────
 
-    def _read(self, source: Source) -> None:
+    def _groups(self, sources: Iterable[Source]) -> Iterator[list[Share]]:
+        """Give the batches of all sources; those that are to be one transaction come together."""
+        group: list[Share] = []
+        for source in sources:
+            try:
+                position, begun_by = self._begin(source)
+            except FeedError as broken:
+                # it does not even show whether it begins with what was read
+                self.outcome.failed.append(SourceFailed(source.name, broken))
+                continue
+            for ready in self._good(source, ready_batches(self.pipeline, source, position, self.batch)):
+                batch = ready.batch
+                if group and batch.after.records - batch.before.records + _records(group) > self.batch:
+                    yield group
+                    group = []
+                group.append(Share(ready, begun_by))
+                if not self.pipeline.together:
+                    yield group
+                    group = []
+        if group:
+            yield group
+
+    def _begin(self, source: Source) -> tuple[Position, UUID]:
+        """Return where to go on in a source, and which run has begun it."""
         found = self.within(self.tenant_id, lambda books: books.how_far(source.name))
         position = self.pipeline.extract.resume(source, found.position)
-        begun_by = found.begun_by
+        if found.begun_by is not None and position.records >= found.position.records:
+            return position, found.begun_by
+        if not self.pipeline.load.whole:
+            # before other tenants write down how far they are
+            self.within(self.tenant_id, lambda books: books.move(source.name, Position(), self.this.id))
+        return Position(), self.this.id
+
+    def _read_whole(self, source: Source) -> None:
+        try:
+            position, begun_by = self._begin(source)
+        except FeedError as broken:
+            self.outcome.failed.append(SourceFailed(source.name, broken))
+            return
         before = self.outcome.counts
-        if begun_by is None or position.records < found.position.records:
-            position, begun_by = Position(), self.this.id
-        if self.pipeline.load.whole:
-            if begun_by == self.this.id or self._has_more(source, position):
-                self._load_whole(source, read_ahead(self.pipeline, source, Position(), self.batch))
-        else:
-            if begun_by == self.this.id:
-                # before other tenants write down how far they are
-                self.within(self.tenant_id, lambda books: books.move(source.name, position, begun_by))
-            for ready in self._good(source, read_ahead(self.pipeline, source, position, self.batch)):
-                self._load(ready, begun_by)
+        if begun_by == self.this.id or self._has_more(source, position):
+            self._load_whole(source, read_ahead(self.pipeline, source, Position(), self.batch))
         self.outcome.sources += self.outcome.counts != before
 
     def _has_more(self, source: Source, position: Position) -> bool:
@@ -106,45 +159,73 @@ class Runner(Work):
             elif ready.batch.after != ready.batch.before:
                 yield ready
 
-    # ── one batch ─────────────────────────────────────────────────────────────────────────────────────────────────
+    # ── one transaction of each tenant ────────────────────────────────────────────────────────────────────────────
 
-    def _load(self, ready: Ready, begun_by: UUID) -> None:
-        """Load a batch: first for other tenants, then for this one, which moves on with it."""
-        mine = ready
+    def _load(self, group: Group, pool: Executor) -> None:
+        """Load batches: first for other tenants, then for this one, which moves on with them.
+
+        Where there are others, they need not wait for this one: it has the rejects to write meanwhile. They are never
+        more than one group ahead of it, and a run that was killed then finds what is theirs.
+        """
+        mine = group
+        told: list[Told] = []
         if (whose := self.pipeline.tenant_by) is not None:
-            mine, others = self._by_tenant(ready, whose)
+            mine, others = self._by_tenant(group, whose)
             for tenant_id, theirs in others.items():
-                self.add(self.within(tenant_id, partial(self._load_other, ready=theirs, begun_by=begun_by)))
+                told.append(self.within(tenant_id, partial(self._load_other, group=theirs)))
                 self.others.add(tenant_id)
-        self.add(self.within(self.tenant_id, lambda books: self._load_own(books, mine, begun_by)))
-        self.tell(ready.batch.source, ready.batch.before, ready.batch.after)
+        self._finish()
+        own = pool.submit(self.within, self.tenant_id, partial(self._load_own, group=mine))
+        # without rows: they are in memory no longer than it takes to load them
+        self._last = own, told, [one.of(one.batch.part(())) for one in group]
+        if mine is group:
+            self._finish()
 
-    def _load_own(self, books: Books, ready: Ready, begun_by: UUID) -> Told:
-        batch = ready.batch
-        found = books.how_far(batch.source.name)
-        if found.begun_by != begun_by or found.position.records != batch.before.records:
-            raise busy(self.pipeline.name, self.tenant_id)
-        told = self.write(books, ready)
-        books.move(batch.source.name, batch.after, begun_by)
+    def _finish(self) -> None:
+        """Wait until this tenant has moved on with the group before, and tell of it."""
+        if self._last is None:
+            return
+        (own, told, group), self._last = self._last, None
+        for one in (*told, own.result()):
+            self.add(one)
+        self._seen |= {begun.batch.source.name for begun in group if _records([begun])}
+        self.outcome.sources = len(self._seen)
+        self.tell(*(begun.ready for begun in group))
+
+    def _load_own(self, books: Books, group: Group) -> Told:
+        far = books.how_far_in(one.batch.source.name for one in group)
+        for one in group:
+            found = far[one.batch.source.name]
+            if found.begun_by != one.begun_by or found.position.records != one.batch.before.records:
+                raise busy(self.pipeline.name, self.tenant_id)
+            # a source may have two batches in one group
+            far[one.batch.source.name] = HowFar(one.batch.after, one.begun_by)
+        told = self.write(books, [one.ready for one in group])
+        books.move_in(far)
         return told
 
-    def _load_other(self, books: Books, ready: Ready, begun_by: UUID) -> Told:
-        batch = ready.batch
+    def _load_other(self, books: Books, group: Group) -> Told:
         if books.session.tenant_id not in self.others:
             books.begin()
-        found = books.how_far(batch.source.name)
-        if found.begun_by == begun_by and found.position.records > batch.before.records:
-            # an earlier run was killed after it had committed these
-            left = [at for at, number in enumerate(batch.numbers) if number > found.position.records]
-            ready = ready._replace(batch=batch.part(left))
-        told = self.write(books, ready)
-        books.move(batch.source.name, batch.after, begun_by)
+        far = books.how_far_in(one.batch.source.name for one in group)
+        left: list[Ready] = []
+        for one in group:
+            name, batch = one.batch.source.name, one.batch
+            there = far[name].position.records if far[name].begun_by == one.begun_by else 0
+            if there < batch.after.records or not there:
+                far[name] = HowFar(batch.after, one.begun_by)
+            if there > batch.before.records:
+                # an earlier run was killed after it had committed these, maybe in larger batches
+                batch = batch.part([at for at, number in enumerate(batch.numbers) if number > there])
+            left.append(one.of(batch).ready)
+        told = self.write(books, left)
+        books.move_in(far)
         return told
 
     def _load_whole(self, source: Source, ahead: Iterator[Ready | FeedError]) -> None:
         """Load all of a source in one transaction; an error in the source undoes it."""
         told: list[Told] = []
-        after = Position()
+        done: list[Ready] = []
         try:
             with self.db.tenant(self.tenant_id) as session:
                 books = Books(session, self.this)
@@ -155,34 +236,55 @@ class Runner(Work):
                         removed = Counts(removed=self.pipeline.load.begin(session))
                         books.count(removed)
                         told.append(Told(removed))
-                    told.append(self.write(books, ready))
-                    after = ready.batch.after
-                    books.move(source.name, after, self.this.id)
+                    told.append(self.write(books, [ready]))
+                    books.move(source.name, ready.batch.after, self.this.id)
+                    # without rows: they are in memory no longer than it takes to load them
+                    done.append(ready._replace(batch=ready.batch.part(())))
         except FeedError as broken:
             self.outcome.failed.append(SourceFailed(source.name, broken))
         else:
             for one in told:
                 self.add(one)
-            self.tell(source, Position(), after)
+            self.tell(*done)
 
     # ── many tenants ──────────────────────────────────────────────────────────────────────────────────────────────
 
-    def _by_tenant(self, ready: Ready, whose: Callable[[Row], TenantName]) -> tuple[Ready, dict[UUID, Ready]]:
-        """Divide a batch: what has no tenant stays with this one, and so does what was rejected before."""
-        batch = ready.batch
-        places: dict[TenantName, list[int]] = {}
+    def _by_tenant(
+        self, group: Group, whose: Callable[[Row], TenantName]
+    ) -> tuple[list[Share], dict[UUID, list[Share]]]:
+        """Divide batches: what has no tenant stays with this one, and so does what was rejected before."""
+        mine: list[Share] = []
+        others: dict[UUID, list[Share]] = {}
+        for one in group:
+            own, shares = self._shares(one.batch, whose)
+            mine.append(one.of(own))
+            for tenant_id, share in shares.items():
+                others.setdefault(tenant_id, []).append(one.of(share))
+        return mine, others
+
+    def _shares(self, batch: Batch, whose: Callable[[Row], TenantName]) -> tuple[Batch, dict[UUID, Batch]]:
+        # by their slugs: names that differ in more than that are one tenant
+        names: dict[str, TenantName] = {}
+        places: dict[str, list[int]] = defaultdict(list)
         rejects = list(batch.rejects)
         for at, row in enumerate(batch.rows):
             try:
-                places.setdefault(whose(row), []).append(at)
+                name = whose(row)
             except InvalidValue as error:
                 rejects.append(rejected(batch, at, Stage.LOAD, error))
-        shares = {self._tenant(name): batch.part(some) for name, some in places.items()}
+                continue
+            if name.slug not in places:
+                names[name.slug] = name
+            places[name.slug].append(at)
+        shares = {self._tenant(names[slug]): batch.part(some) for slug, some in places.items()}
         own = shares.pop(self.tenant_id, batch.part(()))
-        others = {tenant_id: ready._replace(batch=share) for tenant_id, share in shares.items()}
-        return ready._replace(batch=replace(own, rejects=rejects)), others
+        return replace(own, rejects=rejects), shares
 
     def _tenant(self, name: TenantName) -> UUID:
         if name.slug not in self._tenants:
             self._tenants[name.slug] = tenant_of(self.db, *name)
         return self._tenants[name.slug]
+
+
+def _records(group: Group) -> int:
+    return sum(one.batch.after.records - one.batch.before.records for one in group)

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import time
+from bisect import bisect_right
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager, nullcontext, suppress
 from dataclasses import dataclass, field
 from datetime import datetime
 from importlib.metadata import version
+from itertools import accumulate
 from typing import NamedTuple, TypeVar
 from uuid import UUID
 
@@ -19,9 +21,9 @@ from dataarch.pipelines.books import Books, Run, guarded
 from dataarch.pipelines.observer import Begun, Observer
 from dataarch.pipelines.openlineage import openlineage_of
 from dataarch.pipelines.outcome import Counts, Outcome, Progress
-from dataarch.pipelines.pipeline import Loaded, Pipeline
+from dataarch.pipelines.pipeline import Loaded, Pipeline, Written
 from dataarch.pipelines.reading import Ready
-from dataarch.pipelines.records import Batch, Position, Reject, Source, Stage, rejected
+from dataarch.pipelines.records import Batch, Reject, Stage, rejected
 
 __all__ = ["BATCH", "Told", "Work"]
 
@@ -106,26 +108,29 @@ class Work:
                 time.sleep(PAUSE * 2**attempt)
         return self._once(tenant_id, work)
 
-    def write(self, books: Books, ready: Ready) -> Told:
-        """Write the rows of a batch, and down what became of each record."""
-        batch = ready.batch
-        loaded = self.pipeline.load.load(books.session, batch.rows) if batch.rows else None
-        told = _told(batch, loaded)
-        books.count(told.counts)
-        for written in loaded.written if loaded is not None else ():
-            books.lineage(ready, written, batch.numbers)
-        books.reject(batch.source.name, told.rejects)
-        return told
+    def write(self, books: Books, ready: Sequence[Ready]) -> Told:
+        """Write the rows of batches of one source or several, and down what became of each record."""
+        rows = ready[0].batch.rows if len(ready) == 1 else [row for one in ready for row in one.batch.rows]
+        loaded = self.pipeline.load.load(books.session, rows) if rows else None
+        counts, rejects = _told([one.batch for one in ready], loaded)
+        books.count(counts)
+        books.lineage(_by_batch(ready, loaded))
+        books.reject(
+            (one.batch.source.name, reject) for one, refused in zip(ready, rejects, strict=True) for reject in refused
+        )
+        return Told(counts, [reject for some in rejects for reject in some], _written(loaded))
 
     def add(self, told: Told) -> None:
         """Count what was committed."""
         self.outcome.add(*told)
 
-    def tell(self, source: Source, before: Position, after: Position) -> None:
-        """Say how far the run is: what of a source was committed."""
-        self.outcome.moved(source, before, after)
+    def tell(self, *ready: Ready) -> None:
+        """Say how far the run is, now that batches are committed."""
+        for one in ready:
+            self.outcome.moved(one.batch.source, one.batch.before, one.batch.after)
         if self.on_progress is not None:
-            self.on_progress(Progress(source.name, after.bytes, self.outcome.counts))
+            first, last = ready[0].batch, ready[-1].batch
+            self.on_progress(Progress(last.source.name, last.after.bytes, self.outcome.counts, first.source.name))
 
     def _once(self, tenant_id: UUID, work: Callable[[Books], Answer]) -> Answer:
         with self.db.tenant(tenant_id) as session:
@@ -147,21 +152,43 @@ class Work:
                 self.within(tenant_id, lambda books: books.end(error))
 
 
-def _told(batch: Batch, loaded: Loaded | None) -> Told:
-    rejects = list(batch.rejects)
+def _by_batch(ready: Sequence[Ready], loaded: Loaded | None) -> Iterator[tuple[Ready, Written]]:
+    """Give what was written of each batch, whose rows were loaded one batch after the other."""
+    begin = 0
+    for one in ready:
+        end = begin + len(one.batch.rows)
+        for written in loaded.written if loaded is not None else ():
+            ids = written.ids if len(ready) == 1 else written.ids.part(begin, end)
+            yield one, written._replace(ids=ids)
+        begin = end
+
+
+def _written(loaded: Loaded | None) -> Mapping[str, int]:
+    """Return how many rows were written, by the names of their tables."""
+    written = loaded.written if loaded is not None else ()
+    return {one.table: len(one.ids) for one in written if len(one.ids)}
+
+
+def _told(batches: Sequence[Batch], loaded: Loaded | None) -> tuple[Counts, list[list[Reject]]]:
+    """Return what became of the records of batches, and the rejects of each."""
+    rejects = [list(batch.rejects) for batch in batches]
     if loaded is None:
-        return Told(Counts(read=len(rejects), rejected=len(rejects)), rejects)
+        count = sum(map(len, rejects))
+        return Counts(read=count, rejected=count), rejects
     result = loaded.result
-    rejects += [rejected(batch, one.position, Stage.LOAD, one.error) for one in result.refused]
-    return Told(
+    begins = [0, *accumulate(len(batch.rows) for batch in batches)]
+    for one in result.refused:
+        which = bisect_right(begins, one.position) - 1
+        place = one.position - begins[which]
+        rejects[which].append(rejected(batches[which], place, Stage.LOAD, one.error))
+    return (
         Counts(
-            read=len(batch.rows) + len(batch.rejects),
+            read=sum(len(batch.rows) + len(batch.rejects) for batch in batches),
             loaded=result.inserted,
             updated=result.updated,
             unchanged=result.unchanged + result.duplicate,
-            rejected=len(rejects),
+            rejected=sum(map(len, rejects)),
             removed=loaded.removed,
         ),
         rejects,
-        {written.table: len(written.ids) for written in loaded.written if len(written.ids)},
     )

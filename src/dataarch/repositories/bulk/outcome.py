@@ -116,6 +116,15 @@ class WrittenIds:
         ids = (digits[at : at + 32] for at in range(0, len(digits), 32))
         return [f"{one[:8]}-{one[8:12]}-{one[12:16]}-{one[16:20]}-{one[20:]}" for one in ids]
 
+    def part(self, begin: int, end: int) -> WrittenIds:
+        """Return those of the rows from one place up to another, counted from the first of them."""
+        part = WrittenIds()
+        for at, place in enumerate(self.places):
+            if begin <= place < end:
+                part.places.append(place - begin)
+                part._ids += self._ids[16 * at : 16 * at + 16]
+        return part
+
     def add(self, ids: bytes, numbers: bytes, start: int, places: Sequence[int]) -> None:
         """Take ids of 16 bytes each, and what :attr:`places` to look up from ``start``, 4 bytes each, big end first."""
         found = array("i", numbers)

@@ -4,22 +4,12 @@ A line becomes a purchase or return in the activity log and a movement of stock;
 customer the user, its stock code the product. Loading is idempotent: the same line is loaded once, however often and
 in whatever file it comes.
 
-Stages: :mod:`extract` (files → raw lines), :mod:`validate` (raw lines → order lines or rejects), :mod:`ledger`
-(order lines → movements), :mod:`load` (one transaction), :mod:`run` (a folder, and what came of it).
+:mod:`validate` is the step (records → order lines or rejects), :mod:`load` the loader, whose SQL is in
+:mod:`statements`; :mod:`pipeline` puts them together.
 """
 
-from dataarch.pipelines.feeds.retail.extract import COLUMNS, source_files, source_name
-from dataarch.pipelines.feeds.retail.run import FileFailed, FileLoaded, Totals, load_files
-from dataarch.pipelines.feeds.retail.validate import OrderLine, Reject
+from dataarch.pipelines.feeds.retail.load import RetailLines
+from dataarch.pipelines.feeds.retail.pipeline import LINES, RETAIL, desk_of, retail
+from dataarch.pipelines.feeds.retail.validate import COLUMNS, DESK, OrderLine, OrderLines
 
-__all__ = [
-    "COLUMNS",
-    "FileFailed",
-    "FileLoaded",
-    "OrderLine",
-    "Reject",
-    "Totals",
-    "load_files",
-    "source_files",
-    "source_name",
-]
+__all__ = ["COLUMNS", "DESK", "LINES", "RETAIL", "OrderLine", "OrderLines", "RetailLines", "desk_of", "retail"]
