@@ -10,14 +10,14 @@ from sqlalchemy import select
 
 from dataarch.database.unit_of_work import Database
 from dataarch.errors import InvalidValue, PipelineBusy, RunUnknown
-from dataarch.models import PipelineBatch, PipelineReject, PipelineRun, Product
+from dataarch.models import PipelineBatch, PipelineReject, PipelineRun, Product, Tenant
 from dataarch.models.base import new_id
 from dataarch.pipelines.books import guarded
 from dataarch.pipelines.outcome import Counts
 from dataarch.pipelines.records import Batch, Row, Stage, each
 from dataarch.pipelines.replay import replay
 from dataarch.pipelines.runner import run
-from pipelines.listed import home, pipeline, product, stored
+from pipelines.listed import home, pipeline, product, shops, stored
 
 pytestmark = pytest.mark.pipeline
 
@@ -88,6 +88,19 @@ def test_a_run_of_another_pipeline_or_of_nobody_is_refused(db: Database, tenant_
     for name, run_id in (("others", first.run_id), ("products", new_id())):
         with pytest.raises(RunUnknown, match="dataarch pipeline runs"):
             replay(db, pipeline(name), run_id, tenant_id=tenant_id)
+
+
+def test_a_replay_loads_nothing_of_another_tenant(db: Database, tenant_id: UUID) -> None:
+    strict = replace(shops("products"), steps=(only_cheap,))
+    mine, theirs = f"mine-{tenant_id.hex[-12:]}", f"theirs-{tenant_id.hex[-12:]}"
+    with db.tenant(tenant_id) as session:
+        session.get_one(Tenant, tenant_id).slug = mine
+    rows = [product(n, price=2000, shop=whose) for n, whose in enumerate((mine, theirs, mine, ""))]
+    first = run(db, strict, {"a": rows}, tenant_id=tenant_id)
+    again = replay(db, shops("products"), first.run_id, tenant_id=tenant_id)
+    assert (first.counts.rejected, again.counts) == (4, Counts(read=4, loaded=2, rejected=2))
+    assert stored(db, tenant_id, Product, "external_id") == [("T0",), ("T2",)]
+    assert ("load", "", f"It belongs to the tenant {theirs}: load it from a source of its own.") in again.reasons
 
 
 def test_while_somebody_runs_the_pipeline_another_run_is_refused_and_other_pipelines_and_tenants_are_not(

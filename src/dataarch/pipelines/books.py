@@ -8,6 +8,7 @@ killed between two of them.
 from __future__ import annotations
 
 import json
+import time
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -32,6 +33,9 @@ __all__ = ["KILLED", "Books", "HowFar", "Run", "guarded"]
 
 KILLED = "It was killed."
 """What is stored as the error of a run that never ended."""
+
+PATIENCE = 1.0
+"""Seconds to wait for the lock: the server may not have noticed yet that the process which had it was killed."""
 
 LONGEST_REASON = 2_000
 LONGEST_FIELD = 200
@@ -148,8 +152,11 @@ def guarded(db: Database, tenant_id: UUID, pipeline: str) -> Iterator[None]:
     lost, the position of the source still tells two runs apart: the one that comes second is refused.
     """
     with db.tenant(tenant_id) as session:
-        if not session.scalar(LOCK, {"tenant": str(tenant_id), "pipeline": pipeline}):
-            raise busy(pipeline, tenant_id)
+        deadline = time.monotonic() + PATIENCE
+        while not session.scalar(LOCK, {"tenant": str(tenant_id), "pipeline": pipeline}):
+            if time.monotonic() > deadline:
+                raise busy(pipeline, tenant_id)
+            time.sleep(PATIENCE / 20)
         # last: a query's portal keeps its snapshot until the next statement, and nothing could be cleaned up meanwhile
         session.execute(text(REST_WITHOUT_END))
         yield

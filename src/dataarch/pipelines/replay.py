@@ -15,12 +15,12 @@ from sqlalchemy.types import Uuid
 from dataarch.clock import utcnow
 from dataarch.database.unit_of_work import Database
 from dataarch.errors import InvalidValue, RunUnknown
-from dataarch.models import PipelineReject, PipelineRun
+from dataarch.models import PipelineReject, PipelineRun, Tenant
 from dataarch.pipelines.books import Books, busy
 from dataarch.pipelines.outcome import Outcome, Progress
 from dataarch.pipelines.pipeline import Pipeline
 from dataarch.pipelines.reading import Ready
-from dataarch.pipelines.records import Batch, Position, Reject, Row, Source, Stage, accounted
+from dataarch.pipelines.records import Batch, Position, Reject, Row, Source, Stage, accounted, each
 from dataarch.pipelines.work import BATCH, Told, Work
 
 __all__ = ["replay"]
@@ -60,7 +60,8 @@ def replay(
         RunUnknown: the tenant has no such run of this pipeline.
         PipelineBusy: the pipeline is running for this tenant already.
 
-    A reject is replayed once: the transaction that loads it marks it. Safe to repeat, and after a kill.
+    Where the pipeline says of each record whose it is, only those of this tenant are loaded; the others are rejected
+    again. A reject is replayed once: the transaction that loads it marks it. Safe to repeat, and after a kill.
     """
     return _Replay(db, pipeline, tenant_id, batch=batch, on_progress=on_progress, replay_of=run_id).rejects()
 
@@ -100,7 +101,7 @@ class _Replay(Work):
 
     def _again(self, source: str, rejects: Sequence[PipelineReject]) -> None:
         extracted = utcnow()
-        batch = accounted(self.pipeline.through(self._extracted(source, rejects)))
+        batch = accounted(self._own(self.pipeline.through(self._extracted(source, rejects))))
         ready = Ready(batch, extracted, utcnow())
 
         def load(books: Books) -> Told:
@@ -112,6 +113,21 @@ class _Replay(Work):
         self.add(self.within(self.tenant_id, load))
         self.outcome.sources += 1
         self.tell(ready)
+
+    def _own(self, batch: Batch) -> Batch:
+        """Return a batch without what turns out to be another tenant's: a replay writes for one alone."""
+        whose = self.pipeline.tenant_by
+        if whose is None:
+            return batch
+        with self.db.tenant(self.tenant_id) as session:
+            slug = session.get_one(Tenant, self.tenant_id).slug
+
+        def own(row: Row) -> Row:
+            if (name := whose(row).slug) != slug:
+                raise InvalidValue(f"It belongs to the tenant {name}: load it from a source of its own.")
+            return row
+
+        return each(batch, Stage.LOAD, own)
 
     def _extracted(self, source: str, rejects: Sequence[PipelineReject]) -> Batch:
         """Return rejects as the extractor would give them now."""
