@@ -15,13 +15,13 @@
     │   ├── TenantNotSet · TenantMismatch · TenantSwitchRefused · RoleBypassesRowSecurity
     ├── InvalidValue (ValueError)   refused in Python, before it reaches the server
     │   ├── InvalidText · InvalidEmail · InvalidSlug · InvalidMoney · InvalidJson · InvalidPartitioning · NaiveDatetime
-    │   ├── InvalidCursor · PlanNotRun · RunUnknown
+    │   ├── InvalidCursor · PlanNotRun
     │   └── InvalidPeriod: InvalidMonth
     ├── ConstraintError             refused by a constraint of the database
     │   ├── MissingValue            NOT NULL
     │   ├── AlreadyExists           UNIQUE: SlugTaken · EmailTaken · ExternalIdTaken · IdempotencyKeyReused
     │   ├── UnknownReference        FOREIGN KEY: UnknownTenant · UnknownUser · UnknownProduct
-    │   │   └── UnknownReservation · LedgerBroken
+    │   │   └── UnknownReservation · UnknownRun · LedgerBroken
     │   └── CheckFailed             CHECK: InsufficientStock · StockOverflow · ReservationEnded · ReservationExpired
     ├── StaleRow                    somebody else has changed or removed the row since it was read
     └── FeedError                   a source of data cannot be read any further
@@ -41,16 +41,16 @@ from sqlalchemy.exc import DontWrapMixin
 # fmt: off
 __all__ = [
     "AlreadyExists", "ArchiveError", "CacheUnreachable", "CheckFailed", "ClockImplausible", "ConfigurationError",
-    "ConstraintError", "DataArchError", "DatabaseUrlMissing", "Deadlock", "DependencyMissing", "DiskFull",
-    "EmailTaken", "EmbeddedServerError", "ExternalIdTaken", "FeedError", "IdempotencyKeyReused", "IndexDiffers",
-    "InputMissing", "InsufficientStock", "InvalidCursor", "InvalidEmail", "InvalidJson", "InvalidMoney", "InvalidMonth",
+    "ConstraintError", "DataArchError", "DatabaseUrlMissing", "Deadlock", "DependencyMissing", "DiskFull", "EmailTaken",
+    "EmbeddedServerError", "ExternalIdTaken", "FeedError", "IdempotencyKeyReused", "IndexDiffers", "InputMissing",
+    "InsufficientStock", "InvalidCursor", "InvalidEmail", "InvalidJson", "InvalidMoney", "InvalidMonth",
     "InvalidPartitioning", "InvalidPeriod", "InvalidSlug", "InvalidText", "InvalidUrl", "InvalidValue", "LedgerBroken",
     "LockTimeout", "MissingValue", "NaiveDatetime", "NoConnectionFree", "PartitionMissing", "PartitionRefused",
     "PipelineBusy", "PlanNotRun", "PrivilegeMissing", "ReadOnlyUnit", "ReservationEnded", "ReservationExpired",
-    "Retryable", "RoleBypassesRowSecurity", "RunUnknown", "SchemaNotMigrated", "SerializationFailure", "ServerError",
-    "ServerTooOld", "ServerUnreachable", "SlugTaken", "StaleRow", "StatementLost", "StatementTimeout", "StockOverflow",
-    "TenancyError", "TenantMismatch", "TenantNotSet", "TenantSwitchRefused", "UnknownProduct", "UnknownReference",
-    "UnknownReservation", "UnknownTenant", "UnknownUser",
+    "Retryable", "RoleBypassesRowSecurity", "SchemaNotMigrated", "SerializationFailure", "ServerError", "ServerTooOld",
+    "ServerUnreachable", "SlugTaken", "StaleRow", "StatementLost", "StatementTimeout", "StockOverflow", "TenancyError",
+    "TenantMismatch", "TenantNotSet", "TenantSwitchRefused", "UnknownProduct", "UnknownReference", "UnknownReservation",
+    "UnknownRun", "UnknownTenant", "UnknownUser",
 ]
 # fmt: on
 
@@ -339,10 +339,6 @@ class PlanNotRun(InvalidValue):
     default_hint = "Explain the statement with analyze=True; what it writes is undone."
 
 
-class RunUnknown(InvalidValue):
-    """A run of a pipeline that is not there."""
-
-
 class InvalidCursor(InvalidValue):
     """A cursor that continues nothing here: damaged, or of another query, order, tenant, secret or version."""
 
@@ -415,6 +411,10 @@ class UnknownProduct(UnknownReference):
 
 class UnknownReservation(UnknownReference):
     """The tenant has no such reservation."""
+
+
+class UnknownRun(UnknownReference):
+    """The run of a pipeline that is referred to is not there, or belongs to another tenant."""
 
 
 class LedgerBroken(UnknownReference):

@@ -13,7 +13,7 @@ from dataarch.errors import (
     SlugTaken,
     TenantMismatch,
     UnknownProduct,
-    UnknownReference,
+    UnknownRun,
     UnknownUser,
 )
 from isolation.attack import OWN
@@ -260,7 +260,7 @@ REFERENCES: Table = [
     (
         "count a reject for another tenant's run",
         "INSERT INTO pipeline_rejects (tenant_id, run_id, source, number, stage, reason, record) VALUES ('<acme>', '<rival_run>', 's', 1, 'load', 'r', '{}')",
-        UnknownReference,
+        UnknownRun,
     ),
     (
         "give another tenant's user a profile",

@@ -9,7 +9,7 @@ import pytest
 from sqlalchemy import select
 
 from dataarch.database.unit_of_work import Database
-from dataarch.errors import InvalidValue, PipelineBusy, RunUnknown
+from dataarch.errors import InvalidValue, PipelineBusy, UnknownRun
 from dataarch.models import PipelineBatch, PipelineReject, PipelineRun, Product, Tenant
 from dataarch.models.base import new_id
 from dataarch.pipelines.books import guarded
@@ -86,7 +86,7 @@ def test_a_row_that_a_replay_has_loaded_knows_its_record(db: Database, tenant_id
 def test_a_run_of_another_pipeline_or_of_nobody_is_refused(db: Database, tenant_id: UUID) -> None:
     first = run(db, STRICT, {"a": [product(1, price=2000)]}, tenant_id=tenant_id)
     for name, run_id in (("others", first.run_id), ("products", new_id())):
-        with pytest.raises(RunUnknown, match="dataarch pipeline runs"):
+        with pytest.raises(UnknownRun, match="dataarch pipeline runs"):
             replay(db, pipeline(name), run_id, tenant_id=tenant_id)
 
 

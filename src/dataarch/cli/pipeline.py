@@ -25,7 +25,7 @@ from dataarch.cli.pipeline_tables import (
 )
 from dataarch.cli.terminal import console, plain, say_error
 from dataarch.database.settings import Settings
-from dataarch.errors import ConfigurationError, RunUnknown
+from dataarch.errors import ConfigurationError, UnknownRun
 from dataarch.models import PipelineReject, PipelineRun, PipelineSource
 from dataarch.pipelines.outcome import Outcome
 from dataarch.pipelines.replay import replay as replay_rejects
@@ -139,7 +139,7 @@ def rejects(
     ordered = wanted.order_by(PipelineReject.source, PipelineReject.number)
     with Database(Settings.load()) as db, db.tenant(tenant_named(db, tenant)) as session:
         if session.get(PipelineRun, (session.tenant_id, run_id)) is None:
-            raise RunUnknown(f"This tenant has no run {run_id}.", hint="List its runs: dataarch pipeline runs.")
+            raise UnknownRun(f"This tenant has no run {run_id}.", hint="List its runs: dataarch pipeline runs.")
         if (file := csv or jsonl) is not None:
             rows = session.scalars(ordered.execution_options(yield_per=100))
             count = write_csv(file, rows) if csv else write_json_lines(file, rows)

@@ -27,6 +27,8 @@ CONSTRAINTS: Mapping[str, type[errors.ConstraintError]] = {
     "fk_products_tenants": errors.UnknownTenant,
     "fk_pipeline_runs_tenants": errors.UnknownTenant,
     "fk_pipeline_sources_tenants": errors.UnknownTenant,
+    "fk_pipeline_batches_pipeline_runs": errors.UnknownRun,
+    "fk_pipeline_rejects_pipeline_runs": errors.UnknownRun,
     "fk_user_profiles_users": errors.UnknownUser,
     "fk_user_settings_users": errors.UnknownUser,
     "fk_user_sessions_users": errors.UnknownUser,

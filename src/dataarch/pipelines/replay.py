@@ -14,7 +14,7 @@ from sqlalchemy.types import Uuid
 
 from dataarch.clock import utcnow
 from dataarch.database.unit_of_work import Database
-from dataarch.errors import InvalidValue, RunUnknown
+from dataarch.errors import InvalidValue, UnknownRun
 from dataarch.models import PipelineReject, PipelineRun, Tenant
 from dataarch.pipelines.books import Books, busy
 from dataarch.pipelines.outcome import Outcome, Progress
@@ -57,7 +57,7 @@ def replay(
         What became of each; what is rejected again is a reject of this run, with its new reason.
 
     Raises:
-        RunUnknown: the tenant has no such run of this pipeline.
+        UnknownRun: the tenant has no such run of this pipeline.
         PipelineBusy: the pipeline is running for this tenant already.
 
     Where the pipeline says of each record whose it is, only those of this tenant are loaded; the others are rejected
@@ -83,7 +83,7 @@ class _Replay(Work):
         with self.db.tenant(self.tenant_id) as session:
             run = session.get(PipelineRun, (self.tenant_id, self.replay_of))
         if run is None or run.pipeline != self.pipeline.name:
-            raise RunUnknown(
+            raise UnknownRun(
                 f"This tenant has no run {self.replay_of} of the pipeline {self.pipeline.name}.",
                 hint="List its runs: dataarch pipeline runs.",
                 value=self.replay_of,
