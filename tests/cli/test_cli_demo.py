@@ -171,8 +171,8 @@ def test_ctrl_c_ends_with_130_and_one_line_and_the_next_run_completes(settings: 
             lines = file.read_text().replace("2025-", f"{year}-")
             (data / f"{year}-{'a long name' * 18}-{file.name}").write_text(lines)
     process = subprocess.Popen(
-        [*COMMAND, "demo", str(data), "--batch", "150"],
-        pipesize=4096,  # full before the end: it cannot be done before it is stopped, however slow we are
+        [*COMMAND, "demo", str(data), "--batch", "40"],
+        pipesize=4096,  # with what Python reads ahead full before the end: it waits to be stopped, however slow we are
         env={**environment(settings, tmp_path), "PYTHONUNBUFFERED": "1"},
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,

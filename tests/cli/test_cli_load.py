@@ -54,8 +54,8 @@ def test_ctrl_c_ends_with_130_and_the_same_command_goes_on(settings: Settings, t
         ]
         (data / f"{number}-{'a long name' * 18}.csv").write_text("\n".join([COLUMNS, *lines, ""]))
     process = subprocess.Popen(
-        [*COMMAND, "load", "retail", str(data), "--batch", "100"],
-        pipesize=4096,  # full before the end: it cannot be done before it is stopped, however slow we are
+        [*COMMAND, "load", "retail", str(data), "--batch", "25"],
+        pipesize=4096,  # with what Python reads ahead full before the end: it waits to be stopped, however slow we are
         env={**environment(settings, tmp_path), "PYTHONUNBUFFERED": "1"},
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
