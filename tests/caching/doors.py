@@ -7,12 +7,14 @@ from contextlib import contextmanager
 from typing import Any
 from uuid import UUID
 
-from sqlalchemy import text, update
+from sqlalchemy import select, text, update
 
 from caching.redis_servers import OwnRedis
 from dataarch.caching.database import Database
 from dataarch.caching.entity_views import PRODUCT, PROFILE
+from dataarch.caching.kinds import Kind
 from dataarch.caching.near_cache import MOST, NearCache
+from dataarch.caching.region import Region
 from dataarch.models import User
 from dataarch.models.base import new_id
 from database.wire import Proxy
@@ -102,3 +104,24 @@ def add_products(db: Database, home: Inhabited, count: int) -> list[UUID]:
             {"tenant": home.id, "ids": ids},
         )
     return ids
+
+
+class UserNames:
+    """What users are called, remembered under a kind; counts how often the database was asked."""
+
+    def __init__(self, db: Database, kind: Kind) -> None:
+        self.db = db
+        self.region: Region = db.cache.define(kind)
+        opened(db)
+        self.asked = 0
+
+    def read(self, tenant: UUID, user: UUID) -> str | None:
+        self.asked += 1
+        with self.db.tenant(tenant) as session:
+            return session.scalar(select(User.full_name).where(User.id == user))
+
+    def get(self, tenant: UUID, user: UUID) -> str | None:
+        found: str | None = self.region.get_or_create(
+            self.region.key(user, tenant=tenant), self.read, creator_args=((tenant, user), {})
+        )
+        return found

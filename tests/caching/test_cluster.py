@@ -11,14 +11,14 @@ from typing import Any, Self
 from uuid import UUID
 
 import pytest
-from sqlalchemy import Column, Integer, MetaData, Table, select, update
+from sqlalchemy import Column, Integer, MetaData, Table, update
 
+from caching.doors import UserNames
 from dataarch.caching.cluster_nodes import Address, map_of, seeds_of
 from dataarch.caching.cluster_store import ClusterStore, placed
 from dataarch.caching.database import Database
 from dataarch.caching.gate import View
 from dataarch.caching.kinds import Kind
-from dataarch.caching.region import Region
 from dataarch.caching.store import StoreFailed
 from dataarch.caching.stores import store_of
 from dataarch.database.settings import Settings
@@ -64,28 +64,18 @@ def door(settings: Settings) -> Iterator[Door]:
         )
 
 
-class Names:
-    """What users are called, remembered; counts how often the database was asked."""
+class Names(UserNames):
+    """The same, asked for by the tenant whose user it is."""
 
     def __init__(self, db: Database) -> None:
-        self.db = db
-        self.region: Region = db.cache.define(CARD)
-        opened(db)
-        self.asked = 0
+        super().__init__(db, CARD)
 
-    def read(self, tenant: UUID, user: UUID) -> str | None:
-        self.asked += 1
-        with self.db.tenant(tenant) as session:
-            return session.scalar(select(User.full_name).where(User.id == user))
-
-    def get(self, home: Inhabited) -> str | None:
-        key = self.region.key(home.user_id, tenant=home.id)
-        found: str | None = self.region.get_or_create(key, self.read, creator_args=((home.id, home.user_id), {}))
-        return found
+    def of(self, home: Inhabited) -> str | None:
+        return self.get(home.id, home.user_id)
 
     def is_remembered(self, home: Inhabited) -> bool:
         before = self.asked
-        self.get(home)
+        self.of(home)
         return self.asked == before
 
 
@@ -97,7 +87,7 @@ def rename(db: Database, home: Inhabited, name: str) -> None:
 def test_a_value_is_read_from_the_database_once_and_all_doors_share_it(cluster: RedisCluster, door: Door) -> None:
     here, there = Names(door(cluster)), Names(door(cluster))
     home = inhabit(here.db)
-    assert [names.get(home) for names in (here, there, here, there)] == ["Ada Lovelace"] * 4
+    assert [names.of(home) for names in (here, there, here, there)] == ["Ada Lovelace"] * 4
     assert here.asked + there.asked == 1
 
 
@@ -160,9 +150,9 @@ def test_m18_after_a_commit_at_one_door_no_other_door_of_a_cluster_gives_the_old
 ) -> None:
     here, there = Names(door(cluster)), Names(door(cluster))
     home = inhabit(here.db)
-    assert here.get(home) == there.get(home) == "Ada Lovelace"
+    assert here.of(home) == there.of(home) == "Ada Lovelace"
     write(here.db, home)
-    assert there.get(home) == here.get(home) == "Ada King"
+    assert there.of(home) == here.of(home) == "Ada King"
     assert here.is_remembered(home)
 
 
@@ -183,7 +173,7 @@ def test_all_that_is_remembered_of_a_tenant_lies_in_one_slot(cluster: RedisClust
     homes = [inhabit(names.db, f"home{number}") for number in range(8)]
     region = names.db.cache.define(NAMES)
     for home in homes:
-        names.get(home)
+        names.of(home)
         region.get_or_create(region.key(tenant=home.id), list)
     ports: set[int] = set()
     for home in homes:
@@ -215,7 +205,7 @@ def test_twenty_callers_at_two_doors_ask_the_database_once(cluster: RedisCluster
 
 
 def _named(home: Inhabited, names: Names) -> str | None:
-    return names.get(home)
+    return names.of(home)
 
 
 def _only(tag: str, _view: View) -> tuple[str, ...]:
@@ -225,7 +215,7 @@ def _only(tag: str, _view: View) -> tuple[str, ...]:
 def test_while_a_writer_is_about_to_commit_nothing_is_served_or_kept(cluster: RedisCluster, door: Door) -> None:
     names = Names(door(cluster))
     home = inhabit(names.db)
-    names.get(home)
+    names.of(home)
     tags = CARD.tags(names.region.key(home.user_id, tenant=home.id))
     for tag in (tags[0], tags[-1]):
         ticket = names.db.cache.fencing.announce(partial(_only, tag))
@@ -287,7 +277,7 @@ class Writing:
                 rename(self.writer.db, self.home, name)
                 self.commits += 1
                 for _ in range(3):
-                    found = self.reader.get(self.home)
+                    found = self.reader.of(self.home)
                     if found != name:
                         self.stale.append((found, name))
             except BaseException as fault:  # noqa: BLE001  # whatever it is fails the test

@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from uuid import UUID
 
 import pytest
 from sqlalchemy import delete, select, text, update
 
+from caching.doors import UserNames
 from dataarch.caching.database import Database
 from dataarch.caching.kinds import Kind
-from dataarch.caching.region import Region
 from dataarch.models import Product, User, UserProfile
 from fixtures.caches import opened
 from fixtures.tenants import Inhabited
@@ -21,33 +20,12 @@ CARD = Kind("user_card", ttl=60, rows=(User, UserProfile))
 NAMES = Kind("user_names", ttl=60, reads=(User,))
 
 
-class Cards:
-    """What users are called, remembered; counts how often the database was asked."""
-
-    def __init__(self, db: Database) -> None:
-        self.db = db
-        self.region: Region = db.cache.define(CARD)
-        opened(db)
-        self.asked = 0
-
-    def read(self, tenant: UUID, user: UUID) -> str | None:
-        self.asked += 1
-        with self.db.tenant(tenant) as session:
-            return session.scalar(select(User.full_name).where(User.id == user))
-
-    def get(self, tenant: UUID, user: UUID) -> str | None:
-        found: str | None = self.region.get_or_create(
-            self.region.key(user, tenant=tenant), self.read, creator_args=((tenant, user), {})
-        )
-        return found
-
-
 @pytest.fixture
-def cards(cached: Database) -> Cards:
-    return Cards(cached)
+def cards(cached: Database) -> UserNames:
+    return UserNames(cached, CARD)
 
 
-def test_a_value_is_read_from_the_database_once(cards: Cards, home: Inhabited) -> None:
+def test_a_value_is_read_from_the_database_once(cards: UserNames, home: Inhabited) -> None:
     assert [cards.get(home.id, home.user_id) for _ in range(3)] == ["Ada Lovelace"] * 3
     assert cards.asked == 1
 
@@ -132,12 +110,12 @@ WAYS = [
 
 @pytest.mark.parametrize("write", WAYS, ids=lambda way: way.__name__)
 def test_m18_after_a_commit_no_reader_gets_the_old_value(
-    cards: Cards,
+    cards: UserNames,
     home: Inhabited,
     another: Callable[[], Database],
     write: Callable[[Database, Inhabited], None],
 ) -> None:
-    elsewhere = Cards(another())
+    elsewhere = UserNames(another(), CARD)
     names = cards.db.cache.define(NAMES)
 
     def all_names() -> list[str]:
@@ -153,7 +131,7 @@ def test_m18_after_a_commit_no_reader_gets_the_old_value(
     assert names.get_or_create(key, all_names) == ["Ada King"]
 
 
-def test_m18_a_rollback_changes_nothing(cards: Cards, home: Inhabited) -> None:
+def test_m18_a_rollback_changes_nothing(cards: UserNames, home: Inhabited) -> None:
     cards.get(home.id, home.user_id)
     with pytest.raises(ZeroDivisionError), cards.db.tenant(home.id) as session:
         session.execute(update(User).values(full_name="Ada King"))
@@ -163,7 +141,7 @@ def test_m18_a_rollback_changes_nothing(cards: Cards, home: Inhabited) -> None:
 
 
 def test_a_unit_of_work_that_has_written_reads_its_own_writes_and_keeps_none_of_them(
-    cards: Cards, home: Inhabited
+    cards: UserNames, home: Inhabited
 ) -> None:
     cards.get(home.id, home.user_id)
     key = cards.region.key(home.user_id, tenant=home.id)
@@ -176,7 +154,7 @@ def test_a_unit_of_work_that_has_written_reads_its_own_writes_and_keeps_none_of_
 
 
 def test_a_value_taken_from_an_object_that_was_loaded_before_is_not_kept(
-    cards: Cards, home: Inhabited, another: Callable[[], Database]
+    cards: UserNames, home: Inhabited, another: Callable[[], Database]
 ) -> None:
     with cards.db.tenant(home.id) as session:
         user = session.get_one(User, (home.id, home.user_id))
@@ -201,7 +179,7 @@ def test_what_a_deletion_takes_along_is_gone_too(cached: Database, home: Inhabit
     assert profiles.get_or_create(key, read) is None
 
 
-def test_a_write_to_one_row_leaves_the_others_and_other_tables_remembered(cards: Cards, home: Inhabited) -> None:
+def test_a_write_to_one_row_leaves_the_others_and_other_tables_remembered(cards: UserNames, home: Inhabited) -> None:
     with cards.db.tenant(home.id) as session:
         session.add(other := User(email="bob@example.com", full_name="Bob"))
     goods = cards.db.cache.define(Kind("goods", ttl=60, rows=(Product,)))

@@ -9,6 +9,7 @@ from __future__ import annotations
 import os
 import pty
 import re
+import signal
 import subprocess
 import sys
 from dataclasses import dataclass
@@ -89,6 +90,24 @@ def dataarch_on_terminal(settings: Settings, folder: Path, *arguments: str | Pat
     text = said.decode(errors="replace")
     assert "Traceback" not in text, text
     return Ended(zygote().wait(process), text, "")
+
+
+def interrupt(settings: Settings, folder: Path, *arguments: str | Path) -> None:
+    """Run a command that has more to say than a pipe holds, and stop it as Ctrl-C does once it has printed a line."""
+    process = subprocess.Popen(
+        [*COMMAND, *map(str, arguments)],
+        pipesize=4096,  # with what Python reads ahead full before the end: it waits to be stopped, however slow we are
+        env={**environment(settings, folder), "PYTHONUNBUFFERED": "1"},
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    assert process.stdout is not None
+    process.stdout.readline()
+    process.send_signal(signal.SIGINT)
+    printed, complaints = process.communicate(timeout=60)
+    assert process.returncode == 130, (printed, complaints)
+    assert complaints == "error: Stopped. What was committed stays, and the same command goes on from there.\n"
 
 
 def refusal(ended: Ended, code: int) -> str:

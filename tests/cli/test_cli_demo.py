@@ -3,18 +3,15 @@
 from __future__ import annotations
 
 import csv
-import signal
-import subprocess
 from pathlib import Path
 
 import pytest
 
 from cli.cli_support import (
-    COMMAND,
     EXAMPLES,
     cells,
     dataarch,
-    environment,
+    interrupt,
     numbers,
     order_lines,
 )
@@ -170,20 +167,7 @@ def test_ctrl_c_ends_with_130_and_one_line_and_the_next_run_completes(settings: 
         for file in EXAMPLES.glob("*.csv"):
             lines = file.read_text().replace("2025-", f"{year}-")
             (data / f"{year}-{'a long name' * 18}-{file.name}").write_text(lines)
-    process = subprocess.Popen(
-        [*COMMAND, "demo", str(data), "--batch", "40"],
-        pipesize=4096,  # with what Python reads ahead full before the end: it waits to be stopped, however slow we are
-        env={**environment(settings, tmp_path), "PYTHONUNBUFFERED": "1"},
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        text=True,
-    )
-    assert process.stdout is not None
-    process.stdout.readline()
-    process.send_signal(signal.SIGINT)
-    printed, complaints = process.communicate(timeout=60)
-    assert process.returncode == 130, (printed, complaints)
-    assert complaints == "error: Stopped. What was committed stays, and the same command goes on from there.\n"
+    interrupt(settings, tmp_path, "demo", data, "--batch", "40")
     done = contents(settings)["user_activity_log"][0]
     assert 0 < done < 8 * 501
     again = dataarch(settings, tmp_path, "demo", data)

@@ -3,13 +3,11 @@
 from __future__ import annotations
 
 import re
-import signal
-import subprocess
 from pathlib import Path
 
 import pytest
 
-from cli.cli_support import COLUMNS, COMMAND, EXAMPLES, dataarch, dataarch_on_terminal, environment, numbers, refusal
+from cli.cli_support import COLUMNS, EXAMPLES, dataarch, dataarch_on_terminal, interrupt, numbers, refusal
 from dataarch.database.settings import Settings
 from fixtures.catalogs import contents
 
@@ -53,20 +51,7 @@ def test_ctrl_c_ends_with_130_and_the_same_command_goes_on(settings: Settings, t
             f"{at},A{at},TEA POT,2,2025-01-01 08:00:00,2.50,7,France" for at in range(100 * number, 100 * number + 100)
         ]
         (data / f"{number}-{'a long name' * 18}.csv").write_text("\n".join([COLUMNS, *lines, ""]))
-    process = subprocess.Popen(
-        [*COMMAND, "load", "retail", str(data), "--batch", "25"],
-        pipesize=4096,  # with what Python reads ahead full before the end: it waits to be stopped, however slow we are
-        env={**environment(settings, tmp_path), "PYTHONUNBUFFERED": "1"},
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        text=True,
-    )
-    assert process.stdout is not None
-    process.stdout.readline()
-    process.send_signal(signal.SIGINT)
-    printed, complaints = process.communicate(timeout=60)
-    assert process.returncode == 130, (printed, complaints)
-    assert complaints == "error: Stopped. What was committed stays, and the same command goes on from there.\n"
+    interrupt(settings, tmp_path, "load", "retail", data, "--batch", "25")
     done = contents(settings)["user_activity_log"][0]
     assert 0 < done < 4000
     again = numbers(dataarch(settings, tmp_path, "load", "retail", data).printed)

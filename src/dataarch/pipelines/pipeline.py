@@ -154,8 +154,8 @@ class Pipeline:
         return accounted(self.through(of_records("records", rows)))
 
 
-def of_records(name: str, rows: list[Row], numbers: list[int] | None = None) -> Batch:
+def of_records(name: str, rows: list[Row]) -> Batch:
     """Return a batch of records that come from nowhere."""
     before = Position()
     after = replace(before, records=len(rows), end=True)
-    return Batch(Source(name, None), before, after, rows, numbers or list(range(1, len(rows) + 1)), rows)
+    return Batch(Source(name, None), before, after, rows, list(range(1, len(rows) + 1)), rows)

@@ -8,7 +8,6 @@ Servers: as in main_job.py, of a superuser.
 from __future__ import annotations
 
 import argparse
-import random
 import sys
 import time
 from collections import defaultdict
@@ -16,7 +15,6 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from statistics import median
 from typing import Any
-from uuid import UUID
 
 import psycopg
 from rich.console import Console
@@ -24,10 +22,9 @@ from rich.table import Table
 
 from benchmarks.partitions.history import admin_url, connected, fresh_database, make_months, people, settle
 from benchmarks.partitions.verdict import Verdict, together
-from dataarch.clock import Month, utcnow
+from benchmarks.repositories.peers_ground import activities
 from dataarch.database.unit_of_work import Database
 from dataarch.models import UserActivity
-from dataarch.models.base import new_id
 from dataarch.repositories.bulk.encoding import HEADER, TRAILER, Encoder
 from dataarch.repositories.bulk.ingest import ingest
 
@@ -60,24 +57,6 @@ GOALS = [
 Rows = list[dict[str, Any]]
 Took = dict[str, list[tuple[float, float]]]
 """By way, seconds and seconds of the client's processor, repetition by repetition."""
-
-
-def made(count: int, tenant: UUID, users: list[UUID]) -> Rows:
-    """Return activities of three months, in the order of time, as an application has them."""
-    chance = random.Random(count)
-    newest = utcnow()
-    oldest = Month.of(newest).plus(1 - MONTHS).start
-    return [
-        {
-            "tenant_id": tenant,
-            "id": new_id(),
-            "user_id": chance.choice(users),
-            "activity_type": chance.choice(("view", "login", "purchase")),
-            "metadata_": {"page": number % 1000, "referrer": "home", "price": number / 100},
-            "created_at": oldest + (newest - oldest) * (number / count),
-        }
-        for number in range(count)
-    ]
 
 
 def encoded(rows: Rows) -> tuple[str, bytes]:
@@ -161,7 +140,7 @@ def main() -> None:
             table.add_column(header)
         for count in sorted({goal.rows for goal in GOALS}):
             many = repetitions if count > 50_000 else 3 * repetitions
-            took = measured(owner, ways_of(db, owner, made(count, tenant, users)), many)
+            took = measured(owner, ways_of(db, owner, activities(count, tenant, users)), many)
             found += [judged(goal, took, table) for goal in GOALS if goal.rows == count]
     Console(width=130).print(table)
     sys.exit(together(found))
