@@ -6,7 +6,7 @@ from dataclasses import replace
 from uuid import UUID
 
 import pytest
-from sqlalchemy import select
+from sqlalchemy import select, update
 
 from dataarch.database.unit_of_work import Database
 from dataarch.errors import InvalidValue, PipelineBusy, UnknownRun
@@ -112,3 +112,16 @@ def test_while_somebody_runs_the_pipeline_another_run_is_refused_and_other_pipel
         assert run(db, pipeline("others"), {"a": [product(1)]}, tenant_id=tenant_id).counts.loaded == 1
         assert run(db, pipeline(), {"a": [product(1)]}, tenant_id=home(db)).counts.loaded == 1
     assert run(db, pipeline(), {"a": [product(1)]}, tenant_id=tenant_id).counts.read == 1
+
+
+def test_rejects_that_somebody_else_has_replayed_meanwhile_are_not_loaded_twice(db: Database, tenant_id: UUID) -> None:
+    first = run(db, STRICT, {"a": [product(1, price=2000), product(2, price=2000)]}, tenant_id=tenant_id)
+
+    def overtaken(batch: Batch) -> Batch:
+        with db.tenant(tenant_id) as session:
+            session.execute(update(PipelineReject).where(PipelineReject.number == 2).values(replayed_by=new_id()))
+        return batch
+
+    with pytest.raises(PipelineBusy):
+        replay(db, replace(pipeline(), steps=(overtaken,)), first.run_id, tenant_id=tenant_id)
+    assert stored(db, tenant_id, Product, "external_id") == []
