@@ -9,10 +9,10 @@ from typing import Any
 from uuid import UUID
 
 import pytest
-from sqlalchemy import select, text
+from sqlalchemy import select, text, update
 
 from dataarch.database.unit_of_work import Database
-from dataarch.errors import CheckFailed, InvalidValue
+from dataarch.errors import CheckFailed, InvalidValue, PipelineBusy
 from dataarch.models import PipelineBatch, PipelineReject, PipelineRun, PipelineSource, Product, Tenant
 from dataarch.pipelines.loaders.append import Append
 from dataarch.pipelines.loaders.replace import Replace
@@ -237,3 +237,16 @@ def test_how_far_a_source_is_read_is_kept_with_its_checksum(db: Database, tenant
 def test_a_batch_of_no_records_is_refused(db: Database, tenant_id: UUID) -> None:
     with pytest.raises(InvalidValue, match="A batch of 0 records is none"):
         load(db, tenant_id, {"a": []}, batch=0)
+
+
+def test_a_run_whose_source_somebody_else_has_read_on_meanwhile_stops_and_loads_nothing(
+    db: Database, tenant_id: UUID
+) -> None:
+    def overtaken(batch: Batch) -> Batch:
+        with db.tenant(tenant_id) as session:
+            session.execute(update(PipelineSource).values(records=1))
+        return batch
+
+    with pytest.raises(PipelineBusy):
+        run(db, replace(pipeline(), steps=(overtaken,)), {"a": [product(1), product(2)]}, tenant_id=tenant_id)
+    assert stored(db, tenant_id, Product, "external_id") == []
