@@ -92,8 +92,8 @@ def test_a_value_that_python_refuses_is_a_value_error_and_only_that() -> None:
 def test_what_may_be_tried_again_is_an_error_of_the_server() -> None:
     assert issubclass(Retryable, ServerError)
     assert {kind.__name__ for kind in CLASSES.values() if issubclass(kind, Retryable)} == {
-        "CacheUnreachable", "Deadlock", "LockTimeout", "NoConnectionFree", "PartitionMissing", "PipelineBusy",
-        "Retryable", "SerializationFailure", "StatementTimeout",
+        "BackfillBusy", "CacheUnreachable", "Deadlock", "LockTimeout", "NoConnectionFree", "PartitionMissing",
+        "PipelineBusy", "Retryable", "SerializationFailure", "StatementTimeout",
     }  # fmt: skip
 
 

@@ -7,18 +7,19 @@
     │   ├── DatabaseUrlMissing · InvalidUrl · EmbeddedServerError · InputMissing · DependencyMissing · ArchiveError
     ├── ServerError                 the server is not what we need, or cannot do it now
     │   ├── ServerUnreachable · ServerTooOld · SchemaNotMigrated · PrivilegeMissing · PartitionRefused · StatementLost
-    │   ├── ClockImplausible · IndexDiffers · ReadOnlyUnit · DiskFull
+    │   ├── ClockImplausible · IndexDiffers · ReadOnlyUnit · DiskFull · NotVerified · BackfillChanged
     │   └── Retryable               the same work may succeed when it is tried again
     │       ├── LockTimeout · StatementTimeout · Deadlock · SerializationFailure · NoConnectionFree · PartitionMissing
-    │       └── CacheUnreachable · PipelineBusy
+    │       └── CacheUnreachable · PipelineBusy · BackfillBusy
     ├── TenancyError                a tenant's border would be crossed, or nobody said which tenant
     │   ├── TenantNotSet · TenantMismatch · TenantSwitchRefused · RoleBypassesRowSecurity
     ├── InvalidValue (ValueError)   refused in Python, before it reaches the server
     │   ├── InvalidText · InvalidEmail · InvalidSlug · InvalidMoney · InvalidJson · InvalidPartitioning · NaiveDatetime
-    │   ├── InvalidCursor · PlanNotRun
+    │   ├── InvalidCursor · PlanNotRun · InvalidChange
     │   └── InvalidPeriod: InvalidMonth
     ├── ConstraintError             refused by a constraint of the database
     │   ├── MissingValue            NOT NULL
+    │   ├── DualWriteConflict       the old and the new form of a row say different things
     │   ├── AlreadyExists           UNIQUE: SlugTaken · EmailTaken · ExternalIdTaken · IdempotencyKeyReused
     │   ├── UnknownReference        FOREIGN KEY: UnknownTenant · UnknownUser · UnknownProduct
     │   │   └── UnknownReservation · UnknownRun · LedgerBroken
@@ -40,12 +41,13 @@ from sqlalchemy.exc import DontWrapMixin
 
 # fmt: off
 __all__ = [
-    "AlreadyExists", "ArchiveError", "CacheUnreachable", "CheckFailed", "ClockImplausible", "ConfigurationError",
-    "ConstraintError", "DataArchError", "DatabaseUrlMissing", "Deadlock", "DependencyMissing", "DiskFull", "EmailTaken",
-    "EmbeddedServerError", "ExternalIdTaken", "FeedError", "IdempotencyKeyReused", "IndexDiffers", "InputMissing",
-    "InsufficientStock", "InvalidCursor", "InvalidEmail", "InvalidJson", "InvalidMoney", "InvalidMonth",
-    "InvalidPartitioning", "InvalidPeriod", "InvalidSlug", "InvalidText", "InvalidUrl", "InvalidValue", "LedgerBroken",
-    "LockTimeout", "MissingValue", "NaiveDatetime", "NoConnectionFree", "PartitionMissing", "PartitionRefused",
+    "AlreadyExists", "ArchiveError", "BackfillBusy", "BackfillChanged", "CacheUnreachable", "CheckFailed",
+    "ClockImplausible", "ConfigurationError", "ConstraintError", "DataArchError", "DatabaseUrlMissing", "Deadlock",
+    "DependencyMissing", "DiskFull", "DualWriteConflict", "EmailTaken", "EmbeddedServerError", "ExternalIdTaken",
+    "FeedError", "IdempotencyKeyReused", "IndexDiffers", "InputMissing", "InsufficientStock", "InvalidChange",
+    "InvalidCursor", "InvalidEmail", "InvalidJson", "InvalidMoney", "InvalidMonth", "InvalidPartitioning",
+    "InvalidPeriod", "InvalidSlug", "InvalidText", "InvalidUrl", "InvalidValue", "LedgerBroken", "LockTimeout",
+    "MissingValue", "NaiveDatetime", "NoConnectionFree", "NotVerified", "PartitionMissing", "PartitionRefused",
     "PipelineBusy", "PlanNotRun", "PrivilegeMissing", "ReadOnlyUnit", "ReservationEnded", "ReservationExpired",
     "Retryable", "RoleBypassesRowSecurity", "SchemaNotMigrated", "SerializationFailure", "ServerError", "ServerTooOld",
     "ServerUnreachable", "SlugTaken", "StaleRow", "StatementLost", "StatementTimeout", "StockOverflow", "TenancyError",
@@ -225,6 +227,14 @@ class DiskFull(ServerError):
     default_hint = "Make room on the server's disk, and run it again: what was committed stays."
 
 
+class NotVerified(ServerError):
+    """A change may not be completed: its old and its new form have not been compared, or differ."""
+
+
+class BackfillChanged(ServerError):
+    """A backfill is not what it was when it began."""
+
+
 class Retryable(ServerError):
     """Nothing was written, and the same work may succeed when it is tried again."""
 
@@ -261,6 +271,10 @@ class NoConnectionFree(Retryable):
 
 class PipelineBusy(Retryable):
     """Somebody else runs the same pipeline for the same tenant."""
+
+
+class BackfillBusy(Retryable):
+    """Others run the same backfill."""
 
 
 class CacheUnreachable(Retryable):
@@ -339,6 +353,10 @@ class PlanNotRun(InvalidValue):
     default_hint = "Explain the statement with analyze=True; what it writes is undone."
 
 
+class InvalidChange(InvalidValue):
+    """A change of the schema that cannot be made as it was asked for."""
+
+
 class InvalidCursor(InvalidValue):
     """A cursor that continues nothing here: damaged, or of another query, order, tenant, secret or version."""
 
@@ -371,6 +389,10 @@ class ConstraintError(DataArchError):
 
 class MissingValue(ConstraintError):
     """A column that must have a value has none."""
+
+
+class DualWriteConflict(ConstraintError):
+    """A row was given an old and a new form that say different things."""
 
 
 class AlreadyExists(ConstraintError):
