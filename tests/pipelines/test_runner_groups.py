@@ -113,6 +113,9 @@ class NotFor:
     def begin(self, session: TenantSession) -> int:  # noqa: ARG002
         return 0
 
+    def prepare(self, rows: Sequence[Row], tenant_id: UUID) -> Sequence[Row]:  # noqa: ARG002
+        return rows
+
     def load(self, session: TenantSession, rows: Sequence[Row]) -> Loaded:
         if session.tenant_id == self.tenant_id:
             raise InvalidValue("Killed in the midst.")

@@ -19,6 +19,7 @@ import re
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, NamedTuple, Protocol
+from uuid import UUID
 
 from dataarch.database.unit_of_work import TenantSession
 from dataarch.errors import InvalidValue, shown
@@ -99,8 +100,16 @@ class Loader(Protocol):
         """Do what has to be done before the first rows of a source that is loaded as a whole; return rows removed."""
         ...
 
+    def prepare(self, rows: Sequence[Row], tenant_id: UUID) -> Sequence[Row]:
+        """Return the rows of a transaction with all done for them that needs no database, for :meth:`load`.
+
+        The thread that reads ahead calls it, while the server is busy with the rows before. Which rows they are, and
+        their order, stay the same.
+        """
+        ...
+
     def load(self, session: TenantSession, rows: Sequence[Row]) -> Loaded:
-        """Write rows; each is inserted, updated, unchanged, a duplicate, or refused with its reason."""
+        """Write rows, prepared or not; each is inserted, updated, unchanged, a duplicate, or refused and why."""
         ...
 
 

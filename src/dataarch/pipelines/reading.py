@@ -12,7 +12,7 @@ from dataarch.errors import FeedError
 from dataarch.pipelines.pipeline import Pipeline
 from dataarch.pipelines.records import Batch, Position, Source, accounted
 
-__all__ = ["Ready", "in_advance", "read_ahead", "ready_batches"]
+__all__ = ["Ready", "in_advance", "ready_batches"]
 
 Item = TypeVar("Item")
 
@@ -25,14 +25,6 @@ class Ready(NamedTuple):
     transformed_at: datetime
 
 
-def read_ahead(pipeline: Pipeline, source: Source, position: Position, size: int) -> Iterator[Ready | FeedError]:
-    """Give the batches of a source from a position, and at last the error that stops it, if one does.
-
-    One batch is made ready by a thread while the one before is loaded; memory holds two.
-    """
-    yield from in_advance(ready_batches(pipeline, source, position, size))
-
-
 def ready_batches(pipeline: Pipeline, source: Source, position: Position, size: int) -> Iterator[Ready | FeedError]:
     """Give the batches of a source from a position, and at last the error that stops it, if one does."""
     batches = pipeline.extract.read(source, position, size)
@@ -43,7 +35,10 @@ def ready_batches(pipeline: Pipeline, source: Source, position: Position, size: 
 
 
 def in_advance(items: Iterator[Item]) -> Iterator[Item]:
-    """Give what an iterator gives, each item made by a thread while the one before is used; none of them is None."""
+    """Give what an iterator gives, each item made by a thread while the one before is used: memory holds two.
+
+    None of them is None.
+    """
     with ThreadPoolExecutor(max_workers=1, thread_name_prefix="dataarch-read") as reader:
         ahead = reader.submit(next, items, None)
         while (found := ahead.result()) is not None:

@@ -7,22 +7,21 @@ one, which goes on where the last commit was.
 
 from __future__ import annotations
 
-from collections import defaultdict
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Executor, Future, ThreadPoolExecutor
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from functools import partial
-from typing import Any, NamedTuple
+from typing import Any
 from uuid import UUID
 
 from dataarch.database.unit_of_work import Database
-from dataarch.errors import FeedError, InvalidValue
+from dataarch.errors import FeedError
 from dataarch.pipelines.books import Books, HowFar, busy
+from dataarch.pipelines.division import Division, Group, Load, Portion, Share
 from dataarch.pipelines.outcome import Counts, Outcome, Progress, SourceFailed
-from dataarch.pipelines.pipeline import Pipeline, TenantName
-from dataarch.pipelines.reading import Ready, in_advance, read_ahead, ready_batches
-from dataarch.pipelines.records import Batch, Position, Row, Source, Stage, rejected
-from dataarch.pipelines.tenants import tenant_of
+from dataarch.pipelines.pipeline import Pipeline
+from dataarch.pipelines.reading import Ready, in_advance, ready_batches
+from dataarch.pipelines.records import Position, Row, Source
 from dataarch.pipelines.work import BATCH, Told, Work
 
 __all__ = ["Runner", "run"]
@@ -59,37 +58,17 @@ def run(
     return Runner(db, pipeline, tenant_id, batch=batch, on_progress=on_progress).run(given)
 
 
-class Share(NamedTuple):
-    """A batch of a source, and the run that has begun to read it."""
-
-    ready: Ready
-    begun_by: UUID
-
-    @property
-    def batch(self) -> Batch:
-        """The batch."""
-        return self.ready.batch
-
-    def of(self, batch: Batch) -> Share:
-        """Return a part of it."""
-        return self._replace(ready=self.ready._replace(batch=batch))
-
-
-Group = Sequence[Share]
-"""Batches that are loaded together, in the order in which they were read."""
-
-
 @dataclass
 class Runner(Work):
     """One run; see :func:`run`."""
 
-    _tenants: dict[str, UUID] = field(default_factory=dict)
     _seen: set[str] = field(default_factory=set)
     _last: tuple[Future[Told], list[Told], Group] | None = None
 
     def run(self, given: Any) -> Outcome:
         """Read all that is given."""
         sources = self.pipeline.extract.sources(given)
+        division = Division(self)
         with self.under_way():
             if self.pipeline.load.whole:
                 for source in sources:
@@ -97,8 +76,8 @@ class Runner(Work):
             else:
                 # its end waits for what is under way: nothing is written behind the back of an error
                 with ThreadPoolExecutor(max_workers=1, thread_name_prefix="dataarch-own") as pool:
-                    for group in in_advance(self._groups(sources)):
-                        self._load(group, pool)
+                    for load in in_advance(map(division.of, self._groups(sources))):
+                        self._load(load, pool)
                     self._finish()
         return self.outcome
 
@@ -145,8 +124,14 @@ class Runner(Work):
             return
         before = self.outcome.counts
         if begun_by == self.this.id or self._has_more(source, position):
-            self._load_whole(source, read_ahead(self.pipeline, source, Position(), self.batch))
+            ahead = map(self._prepared, ready_batches(self.pipeline, source, Position(), self.batch))
+            self._load_whole(source, in_advance(ahead))
         self.outcome.sources += self.outcome.counts != before
+
+    def _prepared(self, found: Ready | FeedError) -> Portion | FeedError:
+        if isinstance(found, FeedError):
+            return found
+        return Portion([Share(found, self.this.id)], self.prepared([found], self.tenant_id))
 
     def _has_more(self, source: Source, position: Position) -> bool:
         first = next(self.pipeline.extract.read(source, position, 1), None)
@@ -161,24 +146,21 @@ class Runner(Work):
 
     # ── one transaction of each tenant ────────────────────────────────────────────────────────────────────────────
 
-    def _load(self, group: Group, pool: Executor) -> None:
-        """Load batches: first for other tenants, then for this one, which moves on with them.
+    def _load(self, load: Load, pool: Executor) -> None:
+        """Load a group: first for other tenants, then for this one, which moves on with them.
 
         Where there are others, they need not wait for this one: it has the rejects to write meanwhile. They are never
         more than one group ahead of it, and a run that was killed then finds what is theirs.
         """
-        mine = group
         told: list[Told] = []
-        if (whose := self.pipeline.tenant_by) is not None:
-            mine, others = self._by_tenant(group, whose)
-            for tenant_id, theirs in others.items():
-                told.append(self.within(tenant_id, partial(self._load_other, group=theirs)))
-                self.others.add(tenant_id)
+        for tenant_id, portion in load.others.items():
+            told.append(self.within(tenant_id, partial(self._load_other, portion=portion)))
+            self.others.add(tenant_id)
         self._finish()
-        own = pool.submit(self.within, self.tenant_id, partial(self._load_own, group=mine))
+        own = pool.submit(self.within, self.tenant_id, partial(self._load_own, portion=load.own))
         # without rows: they are in memory no longer than it takes to load them
-        self._last = own, told, [one.of(one.batch.part(())) for one in group]
-        if mine is group:
+        self._last = own, told, [one.of(one.batch.part(())) for one in load.group]
+        if self.pipeline.tenant_by is None:
             self._finish()
 
     def _finish(self) -> None:
@@ -192,51 +174,53 @@ class Runner(Work):
         self.outcome.sources = len(self._seen)
         self.tell(*(begun.ready for begun in group))
 
-    def _load_own(self, books: Books, group: Group) -> Told:
-        far = books.how_far_in(one.batch.source.name for one in group)
-        for one in group:
+    def _load_own(self, books: Books, portion: Portion) -> Told:
+        far = books.how_far_in(one.batch.source.name for one in portion.shares)
+        for one in portion.shares:
             found = far[one.batch.source.name]
             if found.begun_by != one.begun_by or found.position.records != one.batch.before.records:
                 raise busy(self.pipeline.name, self.tenant_id)
             # a source may have two batches in one group
             far[one.batch.source.name] = HowFar(one.batch.after, one.begun_by)
-        told = self.write(books, [one.ready for one in group])
+        told = self.write(books, portion.ready, portion.rows)
         books.move_in(far)
         return told
 
-    def _load_other(self, books: Books, group: Group) -> Told:
+    def _load_other(self, books: Books, portion: Portion) -> Told:
         if books.session.tenant_id not in self.others:
             books.begin()
-        far = books.how_far_in(one.batch.source.name for one in group)
+        far = books.how_far_in(one.batch.source.name for one in portion.shares)
         left: list[Ready] = []
-        for one in group:
+        rows: Sequence[Row] | None = portion.rows
+        for one in portion.shares:
             name, batch = one.batch.source.name, one.batch
             there = far[name].position.records if far[name].begun_by == one.begun_by else 0
             if there < batch.after.records or not there:
                 far[name] = HowFar(batch.after, one.begun_by)
             if there > batch.before.records:
                 # an earlier run was killed after it had committed these, maybe in larger batches
-                batch = batch.part([at for at, number in enumerate(batch.numbers) if number > there])
+                batch, rows = batch.part([at for at, number in enumerate(batch.numbers) if number > there]), None
             left.append(one.of(batch).ready)
-        told = self.write(books, left)
+        told = self.write(books, left, rows)
         books.move_in(far)
         return told
 
-    def _load_whole(self, source: Source, ahead: Iterator[Ready | FeedError]) -> None:
+    def _load_whole(self, source: Source, ahead: Iterator[Portion | FeedError]) -> None:
         """Load all of a source in one transaction; an error in the source undoes it."""
         told: list[Told] = []
         done: list[Ready] = []
         try:
             with self.db.tenant(self.tenant_id) as session:
                 books = Books(session, self.this)
-                for ready in ahead:
-                    if isinstance(ready, FeedError):
-                        raise ready
+                for portion in ahead:
+                    if isinstance(portion, FeedError):
+                        raise portion
                     if not told:
                         removed = Counts(removed=self.pipeline.load.begin(session))
                         books.count(removed)
                         told.append(Told(removed))
-                    told.append(self.write(books, [ready]))
+                    told.append(self.write(books, portion.ready, portion.rows))
+                    (ready,) = portion.ready
                     books.move(source.name, ready.batch.after, self.this.id)
                     # without rows: they are in memory no longer than it takes to load them
                     done.append(ready._replace(batch=ready.batch.part(())))
@@ -246,44 +230,6 @@ class Runner(Work):
             for one in told:
                 self.add(one)
             self.tell(*done)
-
-    # ── many tenants ──────────────────────────────────────────────────────────────────────────────────────────────
-
-    def _by_tenant(
-        self, group: Group, whose: Callable[[Row], TenantName]
-    ) -> tuple[list[Share], dict[UUID, list[Share]]]:
-        """Divide batches: what has no tenant stays with this one, and so does what was rejected before."""
-        mine: list[Share] = []
-        others: dict[UUID, list[Share]] = {}
-        for one in group:
-            own, shares = self._shares(one.batch, whose)
-            mine.append(one.of(own))
-            for tenant_id, share in shares.items():
-                others.setdefault(tenant_id, []).append(one.of(share))
-        return mine, others
-
-    def _shares(self, batch: Batch, whose: Callable[[Row], TenantName]) -> tuple[Batch, dict[UUID, Batch]]:
-        # by their slugs: names that differ in more than that are one tenant
-        names: dict[str, TenantName] = {}
-        places: dict[str, list[int]] = defaultdict(list)
-        rejects = list(batch.rejects)
-        for at, row in enumerate(batch.rows):
-            try:
-                name = whose(row)
-            except InvalidValue as error:
-                rejects.append(rejected(batch, at, Stage.LOAD, error))
-                continue
-            if name.slug not in places:
-                names[name.slug] = name
-            places[name.slug].append(at)
-        shares = {self._tenant(names[slug]): batch.part(some) for slug, some in places.items()}
-        own = shares.pop(self.tenant_id, batch.part(()))
-        return replace(own, rejects=rejects), shares
-
-    def _tenant(self, name: TenantName) -> UUID:
-        if name.slug not in self._tenants:
-            self._tenants[name.slug] = tenant_of(self.db, *name)
-        return self._tenants[name.slug]
 
 
 def _records(group: Group) -> int:

@@ -23,7 +23,7 @@ from dataarch.pipelines.openlineage import openlineage_of
 from dataarch.pipelines.outcome import Counts, Outcome, Progress
 from dataarch.pipelines.pipeline import Loaded, Pipeline, Written
 from dataarch.pipelines.reading import Ready
-from dataarch.pipelines.records import Batch, Reject, Stage, rejected
+from dataarch.pipelines.records import Batch, Reject, Row, Stage, rejected
 
 __all__ = ["BATCH", "Told", "Work"]
 
@@ -108,9 +108,20 @@ class Work:
                 time.sleep(PAUSE * 2**attempt)
         return self._once(tenant_id, work)
 
-    def write(self, books: Books, ready: Sequence[Ready]) -> Told:
-        """Write the rows of batches of one source or several, and down what became of each record."""
-        rows = ready[0].batch.rows if len(ready) == 1 else [row for one in ready for row in one.batch.rows]
+    def prepared(self, ready: Sequence[Ready], tenant_id: UUID) -> Sequence[Row]:
+        """Return the rows of batches as they are loaded together for a tenant; may be done by any thread."""
+        rows = rows_of(ready)
+        return self.pipeline.load.prepare(rows, tenant_id) if rows else rows
+
+    def write(self, books: Books, ready: Sequence[Ready], rows: Sequence[Row] | None = None) -> Told:
+        """Write the rows of batches of one source or several, and down what became of each record.
+
+        Args:
+            books: the transaction.
+            ready: the batches.
+            rows: their rows, where they are prepared.
+        """
+        rows = rows_of(ready) if rows is None else rows
         loaded = self.pipeline.load.load(books.session, rows) if rows else None
         counts, rejects = _told([one.batch for one in ready], loaded)
         books.count(counts)
@@ -150,6 +161,11 @@ class Work:
             # an error that is on its way is worth more than one of writing it down
             with suppress(DataArchError) if error else nullcontext():
                 self.within(tenant_id, lambda books: books.end(error))
+
+
+def rows_of(ready: Sequence[Ready]) -> Sequence[Row]:
+    """Return the rows of batches, one batch after the other."""
+    return ready[0].batch.rows if len(ready) == 1 else [row for one in ready for row in one.batch.rows]
 
 
 def _by_batch(ready: Sequence[Ready], loaded: Loaded | None) -> Iterator[tuple[Ready, Written]]:

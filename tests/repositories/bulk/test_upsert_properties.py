@@ -13,6 +13,7 @@ from sqlalchemy import delete, select
 from dataarch.database.unit_of_work import Database
 from dataarch.models import Product
 from dataarch.repositories.bulk.one_row import upsert
+from dataarch.repositories.bulk.prepared import prepare
 from dataarch.repositories.bulk.upsert import insert_many, upsert_many
 from fixtures.tenants import Inhabited, inhabit
 
@@ -77,22 +78,24 @@ def table(db: Database, tenant: Inhabited) -> dict[str | None, tuple[Any, ...]]:
         return {one.external_id: (one.slug, one.name, one.price) for one in found}
 
 
-@given(first=ROWS, second=ROWS, batch=st.sampled_from([3, 100]))
+@given(first=ROWS, second=ROWS, batch=st.sampled_from([3, 100, None]))
 def test_any_mix_adds_up_and_gives_the_table_that_the_words_say(
-    shared_db: Database, first: list[Row], second: list[Row], batch: int
+    shared_db: Database, first: list[Row], second: list[Row], batch: int | None
 ) -> None:
     tenant = inhabit(shared_db)
     for rows in (first, second):
         before = table(shared_db, tenant)
+        size = batch or 100
+        prepared = rows if batch else prepare(Product, rows, key="external_id", tenant_id=tenant.id)
         with shared_db.tenant(tenant.id) as session:
-            result = upsert_many(session, Product, rows, key="external_id", batch=batch)
+            result = upsert_many(session, Product, prepared, key="external_id", batch=size)
         assert result.read == len(rows)
         assert [one.position for one in result.refused] == sorted({one.position for one in result.refused})
         assert all(one.row is rows[one.position] for one in result.refused)
         after = dict(before)
-        for start in range(0, len(rows), batch):
+        for start in range(0, len(rows), size):
             slugs = {str(key): str(values[0]) for key, values in after.items()}
-            for key, (_at, row) in expected(rows[start : start + batch], slugs).items():
+            for key, (_at, row) in expected(rows[start : start + size], slugs).items():
                 after[key] = (row["slug"], row["name"], row["price"])
         assert table(shared_db, tenant) == after
         assert result.inserted == len(after) - len(before)

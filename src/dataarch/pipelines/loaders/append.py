@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import ClassVar
+from uuid import UUID
 
 from dataarch.database.unit_of_work import TenantSession
 from dataarch.models import Base
@@ -12,6 +13,7 @@ from dataarch.pipelines.pipeline import Loaded, Written
 from dataarch.pipelines.records import Row
 from dataarch.repositories.bulk.months import Months
 from dataarch.repositories.bulk.outcome import WrittenIds
+from dataarch.repositories.bulk.prepared import prepare
 from dataarch.repositories.bulk.upsert import insert_many
 from dataarch.repositories.bulk.wire import Wire
 
@@ -28,6 +30,10 @@ class Append:
     def begin(self, session: TenantSession) -> int:  # noqa: ARG002
         """Do nothing."""
         return 0
+
+    def prepare(self, rows: Sequence[Row], tenant_id: UUID) -> Sequence[Row]:
+        """Encode rows."""
+        return prepare(self.model, rows, tenant_id=tenant_id)
 
     def load(self, session: TenantSession, rows: Sequence[Row]) -> Loaded:
         """Write rows; of those that want the same value the earlier one has it."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, ClassVar, cast
+from uuid import UUID
 
 from sqlalchemy import CursorResult, delete
 
@@ -13,6 +14,7 @@ from dataarch.models import Base
 from dataarch.pipelines.loaders.append import append
 from dataarch.pipelines.pipeline import Loaded
 from dataarch.pipelines.records import Row
+from dataarch.repositories.bulk.prepared import Prepared, prepare
 
 __all__ = ["Replace"]
 
@@ -38,6 +40,13 @@ class Replace:
         gone = cast("CursorResult[Any]", session.execute(delete(self.model).where(*of_slice)))
         return gone.rowcount
 
+    def prepare(self, rows: Sequence[Row], tenant_id: UUID) -> Sequence[Row]:
+        """Give rows the values of the slice, and encode them."""
+        return prepare(self.model, self._of_slice(rows), tenant_id=tenant_id)
+
     def load(self, session: TenantSession, rows: Sequence[Row]) -> Loaded:
         """Add rows to the slice."""
-        return append(session, self.model, [{**row, **self.slice} for row in rows])
+        return append(session, self.model, rows if isinstance(rows, Prepared) else self._of_slice(rows))
+
+    def _of_slice(self, rows: Sequence[Row]) -> Sequence[Row]:
+        return [{**row, **self.slice} for row in rows]

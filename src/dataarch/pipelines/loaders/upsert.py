@@ -5,12 +5,14 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import ClassVar
+from uuid import UUID
 
 from dataarch.database.unit_of_work import TenantSession
 from dataarch.models import Base
 from dataarch.pipelines.pipeline import Loaded, Written
 from dataarch.pipelines.records import Row
 from dataarch.repositories.bulk.outcome import WrittenIds
+from dataarch.repositories.bulk.prepared import prepare
 from dataarch.repositories.bulk.upsert import upsert_many
 
 __all__ = ["Upsert"]
@@ -35,6 +37,10 @@ class Upsert:
     def begin(self, session: TenantSession) -> int:  # noqa: ARG002
         """Do nothing."""
         return 0
+
+    def prepare(self, rows: Sequence[Row], tenant_id: UUID) -> Sequence[Row]:
+        """Encode rows."""
+        return prepare(self.model, rows, key=self.key, tenant_id=tenant_id)
 
     def load(self, session: TenantSession, rows: Sequence[Row]) -> Loaded:
         """Write rows; of those with the same key the later one counts."""

@@ -43,7 +43,7 @@ class Batch:
     """
 
     start: int
-    rows: list[Any]
+    rows: Sequence[Any]
 
 
 def batches(rows: Iterable[Any], size: int) -> Iterator[Batch]:
@@ -86,7 +86,7 @@ def portions(batch: Batch, model: type[Base], key: tuple[Column[Any], ...]) -> t
     return sorter.found, refused
 
 
-def _alike(rows: list[Any], model: type[Base], key: tuple[Column[Any], ...]) -> Given | None:
+def _alike(rows: Sequence[Any], model: type[Base], key: tuple[Column[Any], ...]) -> Given | None:
     """Return all rows as one portion, where they are dicts with the same names; None where they may not be."""
     first, known = rows[0], names_of(model)
     if set(map(type, rows)) != {dict} or set(map(len, rows)) != {len(first)} or not first.keys() <= known.keys():

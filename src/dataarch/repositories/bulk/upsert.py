@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -12,12 +12,11 @@ from sqlalchemy.orm import Session
 from dataarch.database.commit_hooks import MOST_ROWS
 from dataarch.database.row_keys import row_key
 from dataarch.database.unit_of_work import tenant_session
-from dataarch.errors import DataArchError
 from dataarch.models import Base
-from dataarch.repositories.bulk.encoding import Encoder
 from dataarch.repositories.bulk.outcome import BulkResult, Refused, WrittenIds
 from dataarch.repositories.bulk.portion import Portion
-from dataarch.repositories.bulk.portions import Batch, Given, batches, portions
+from dataarch.repositories.bulk.portions import Batch, batches
+from dataarch.repositories.bulk.prepared import Part, Prepared, parts
 from dataarch.repositories.bulk.stage import framed
 from dataarch.repositories.bulk.target import checks_of_database, key_of, table_written
 from dataarch.repositories.bulk.wire import Wire
@@ -28,9 +27,6 @@ BATCH = 100_000
 """Rows that are written together."""
 
 NO_TENANT = "Rows of a tenant were to be written in a session of no tenant."
-
-PIECE = 5_000
-"""Rows that are encoded while the server digests the ones before."""
 
 
 def upsert_many(
@@ -48,7 +44,8 @@ def upsert_many(
         session: a unit of work of the tenant.
         model: what the rows are.
         rows: mappings by the names of attributes or of columns, or instances of the model. What a row does not give,
-            stays as it is, or is the default in a new row. Of rows with the same key, the later one counts.
+            stays as it is, or is the default in a new row. Of rows with the same key, the later one counts. Rows that
+            were prepared (:func:`~dataarch.repositories.bulk.prepared.prepare`) are one batch, however many they are.
         key: the attributes, beside the tenant, that say which row is meant; a unique constraint must have just these.
         batch: rows that are written together; with more, each batch is one step.
         written: is told the ids of the rows that are new or changed.
@@ -104,8 +101,11 @@ def _write_many(writer: _Writer, rows: Iterable[Any], batch: int) -> BulkResult:
     session.flush()
     result = BulkResult(read=0)
     with session.connection().begin_nested():
-        for some in batches(rows, batch):
-            result += writer.write(some)
+        if isinstance(rows, Prepared) and writer.takes(rows):
+            result += writer.write(rows.batch, rows.parts, rows.refused)
+        else:
+            for some in batches(rows, batch):
+                result += writer.write(some, *writer.parts(some))
     if result.inserted or result.updated:
         writer.note()
     return result
@@ -124,13 +124,20 @@ class _Writer:
         self._checks: tuple[tuple[str, str], ...] | None = None
         self._identities: list[tuple[Any, ...]] | None = []
 
-    def write(self, batch: Batch) -> BulkResult:
+    def takes(self, prepared: Prepared) -> bool:
+        """Return whether rows were prepared for what this one does."""
+        return prepared.made_for(self._model, self._key, self._tenant_id)
+
+    def parts(self, batch: Batch) -> tuple[list[Part], list[Refused]]:
+        """Return the rows of a batch in parts, and what is no row."""
+        return parts(batch, self._model, self._key, self._tenant_id)
+
+    def write(self, batch: Batch, some: Sequence[Part], refused: Sequence[Refused]) -> BulkResult:
         """Write one batch."""
-        parts, refused = portions(batch, self._model, self._key)
         if self._checks is None:
             self._checks = checks_of_database(self.session.connection(), self._table)
         result = BulkResult(read=len(refused), refused=tuple(refused))
-        for part in parts:
+        for part in some:
             result += self._write(batch, replace(part, target=replace(part.target, checks=self._checks)))
         in_order = tuple(sorted(result.refused, key=lambda one: one.position))
         return replace(result, refused=in_order)
@@ -146,37 +153,28 @@ class _Writer:
             if meant and (wanted is None or row_key(table, _identity(table, entity)) in wanted):
                 self.session.expire(entity)
 
-    def _write(self, batch: Batch, part: Given) -> BulkResult:
+    def _write(self, batch: Batch, part: Part) -> BulkResult:
         connection = self.session.connection()
         portion = Portion(connection, part.target, self._tenant_id)
         portion.open()
-        refused: dict[int, DataArchError] = {}
-        Wire(self.session).copy(portion.statements.copy, framed(self._encoded(part, refused)))
+        Wire(self.session).copy(portion.statements.copy, framed(part.pieces))
         written = portion.write()
         if written.inserted or written.updated:
             self._remember(portion, written.inserted + written.updated)
-        places = part.positions or range(len(part.rows))
+        places = part.places
         if self._written is not None and (found := portion.ids()):
             self._written.add(*found, batch.start, places)
         portion.close()
-        refused |= written.refused
+        refused = part.refused | written.refused
         told = (Refused(batch.start + places[at], batch.rows[places[at]], error) for at, error in refused.items())
         return BulkResult(
-            read=len(part.rows),
+            read=len(places),
             inserted=written.inserted,
             updated=written.updated,
             unchanged=written.unchanged,
             duplicate=written.outdone,
             refused=tuple(told),
         )
-
-    def _encoded(self, part: Given, refused: dict[int, DataArchError]) -> Iterator[bytes]:
-        names = [column.name for column in part.target.travelling]
-        encoder = Encoder(part.target.table, names, tenant_id=self._tenant_id, numbered=True)
-        for start in range(0, len(part.rows), PIECE):
-            encoded = encoder.encode(part.rows[start : start + PIECE], start)
-            refused.update((one.position, one.error) for one in encoded.refused)
-            yield encoded.data
 
     def _remember(self, portion: Portion, rows: int) -> None:
         known = self._identities

@@ -110,6 +110,10 @@ class RetailLines:
         """Do nothing."""
         return 0
 
+    def prepare(self, rows: Sequence[Row], tenant_id: UUID) -> Sequence[Row]:  # noqa: ARG002
+        """Do nothing."""
+        return rows
+
     def load(self, session: TenantSession, rows: Sequence[Row]) -> Loaded:
         """Write lines of one tenant, in any order; their times say in which they happened."""
         lines = cast("Sequence[OrderLine]", rows)
