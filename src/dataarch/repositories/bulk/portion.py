@@ -26,6 +26,17 @@ TRIES = 10
 MANY = 1_000
 """Rows from which on it pays to look at them before their statements are planned."""
 
+SORTED_IN = "64MB"
+"""What each sort and hash of many rows may take of the server's memory before it goes to files."""
+
+MORE_MEMORY = f"""
+SELECT before.setting, set_config('work_mem', '{SORTED_IN}', true)
+FROM (SELECT current_setting('work_mem') AS setting OFFSET 0) AS before
+WHERE pg_size_bytes(before.setting) < pg_size_bytes('{SORTED_IN}')
+"""
+
+AS_BEFORE = "SELECT set_config('work_mem', %(memory)s, true)"
+
 OF_A_ROW: tuple[type[DataArchError], ...] = (ConstraintError, InvalidValue)
 """What a row is refused for; anything else is the statement's own failure."""
 
@@ -71,10 +82,13 @@ class Portion:
         self.target = target
         self.statements = statements_for(target)
         self._made: list[tuple[Any, ...]] = []
+        self._memory: str | None = None
         self._values: dict[str, Any] = {"tenant": tenant_id, **_first_id(), **_touches(target)}
 
-    def open(self) -> None:
-        """Make the stage."""
+    def open(self, rows: int) -> None:
+        """Make the stage for so many rows, and let the server sort many of them in memory."""
+        if rows > MANY:
+            self._memory = self._run(MORE_MEMORY).scalar()
         self._run(self.statements.stage)
 
     def write(self) -> Written:
@@ -122,9 +136,11 @@ class Portion:
         return ids or b"", numbers or b""
 
     def close(self) -> None:
-        """Drop what was made for the portion."""
+        """Drop what was made for the portion, and leave the settings as they were."""
         self._run(self.statements.drop)
         self._run(self.statements.drop_stage)
+        if self._memory is not None:
+            self._run(AS_BEFORE, memory=self._memory)
 
     # ── the steps ─────────────────────────────────────────────────────────────────────────────────────────────────
 

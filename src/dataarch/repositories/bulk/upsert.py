@@ -156,7 +156,7 @@ class _Writer:
     def _write(self, batch: Batch, part: Part) -> BulkResult:
         connection = self.session.connection()
         portion = Portion(connection, part.target, self._tenant_id)
-        portion.open()
+        portion.open(len(part.places))
         Wire(self.session).copy(portion.statements.copy, framed(part.pieces))
         written = portion.write()
         if written.inserted or written.updated:
