@@ -9,7 +9,7 @@ from decimal import Decimal
 from typing import Any
 
 import pytest
-from sqlalchemy import event, select, text
+from sqlalchemy import select
 
 from dataarch.clock import utcnow
 from dataarch.database.unit_of_work import AsyncDatabase, Database
@@ -190,23 +190,3 @@ async def test_the_same_code_runs_under_asyncio(db: Database, acme: Inhabited) -
 def test_more_rows_than_a_statement_has_parameters_are_no_matter(db: Database, acme: Inhabited) -> None:
     result = upserted(db, acme.id, (product(n % 70_000) for n in range(70_001)))
     assert result == replace(BulkResult(read=0), read=70_001, inserted=70_000, duplicate=1)
-
-
-@pytest.mark.parametrize(
-    ("rows", "before", "meanwhile"), [(1_001, "4MB", "64MB"), (1_001, "1GB", "1GB"), (3, "4MB", "4MB")]
-)
-def test_many_rows_are_sorted_in_memory_and_the_setting_is_what_it_was(
-    db: Database, acme: Inhabited, rows: int, before: str, meanwhile: str
-) -> None:
-    with db.tenant(acme.id) as session:
-        session.execute(text(f"SET LOCAL work_mem = '{before}'"))
-        connection, seen = session.connection(), []
-
-        @event.listens_for(connection, "before_cursor_execute")
-        def watch(_connection: Any, cursor: Any, statement: str, *_: Any) -> None:
-            if 'CREATE TEMPORARY TABLE "~docket' in statement:
-                seen.append(cursor.connection.execute("SHOW work_mem").fetchone()[0])
-
-        upsert_many(session, Product, [product(at) for at in range(rows)], key="external_id")
-        assert seen == [meanwhile]
-        assert session.scalar(text("SHOW work_mem")) == before

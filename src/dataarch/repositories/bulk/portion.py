@@ -14,7 +14,8 @@ from dataarch.database.commit_hooks import MOST_ROWS
 from dataarch.database.tenancy import INTERNAL
 from dataarch.errors import AlreadyExists, ConstraintError, DataArchError, Deadlock, InvalidValue, SerializationFailure
 from dataarch.models.base import new_id
-from dataarch.repositories.bulk.rules import ALONE, DIALECT
+from dataarch.repositories.bulk.planning import MANY, Planning
+from dataarch.repositories.bulk.rules import ALONE, DIALECT, table_name
 from dataarch.repositories.bulk.statements import OF_SOME, SOME, statements_for
 from dataarch.repositories.bulk.target import Target, uniques
 
@@ -22,20 +23,6 @@ __all__ = ["Portion", "Written"]
 
 TRIES = 10
 """How often a portion is judged at the most, because others changed meanwhile what it is judged by."""
-
-MANY = 1_000
-"""Rows from which on it pays to look at them before their statements are planned."""
-
-SORTED_IN = "64MB"
-"""What each sort and hash of many rows may take of the server's memory before it goes to files."""
-
-MORE_MEMORY = f"""
-SELECT before.setting, set_config('work_mem', '{SORTED_IN}', true)
-FROM (SELECT current_setting('work_mem') AS setting OFFSET 0) AS before
-WHERE pg_size_bytes(before.setting) < pg_size_bytes('{SORTED_IN}')
-"""
-
-AS_BEFORE = "SELECT set_config('work_mem', %(memory)s, true)"
 
 OF_A_ROW: tuple[type[DataArchError], ...] = (ConstraintError, InvalidValue)
 """What a row is refused for; anything else is the statement's own failure."""
@@ -82,13 +69,12 @@ class Portion:
         self.target = target
         self.statements = statements_for(target)
         self._made: list[tuple[Any, ...]] = []
-        self._memory: str | None = None
+        self._planning = Planning(self._run, table_name(target).replace("%%", "%"))
         self._values: dict[str, Any] = {"tenant": tenant_id, **_first_id(), **_touches(target)}
 
     def open(self, rows: int) -> None:
         """Make the stage for so many rows, and let the server sort many of them in memory."""
-        if rows > MANY:
-            self._memory = self._run(MORE_MEMORY).scalar()
+        self._planning.begin(rows)
         self._run(self.statements.stage)
 
     def write(self) -> Written:
@@ -139,8 +125,7 @@ class Portion:
         """Drop what was made for the portion, and leave the settings as they were."""
         self._run(self.statements.drop)
         self._run(self.statements.drop_stage)
-        if self._memory is not None:
-            self._run(AS_BEFORE, memory=self._memory)
+        self._planning.end()
 
     # ── the steps ─────────────────────────────────────────────────────────────────────────────────────────────────
 
@@ -156,7 +141,9 @@ class Portion:
         return self._run(statement.replace(SOME, OF_SOME), some=some)
 
     def _judge(self) -> None:
-        if self._run(self.statements.judge).rowcount > MANY:
+        with self._planning.lookups():
+            judged = self._run(self.statements.judge)
+        if judged.rowcount > MANY:
             self._run(self.statements.analyze)
         while self._contest():
             # an earlier row of the same key takes the place of one that has lost, and may be contested itself
@@ -178,9 +165,10 @@ class Portion:
         """
         new, stale, same = self._some(self.statements.tally, some).one()
         if stale:
-            locked = self._some(self.statements.lock, some).scalar_one()
-            if locked != stale or self._some(self.statements.update, some).rowcount != stale:
-                raise OvertakenError
+            with self._planning.lookups():
+                locked = self._some(self.statements.lock, some).scalar_one()
+                if locked != stale or self._some(self.statements.update, some).rowcount != stale:
+                    raise OvertakenError
         if new > MOST_ROWS:
             self._some(self.statements.insert, some)
             self._made += [()] * new
