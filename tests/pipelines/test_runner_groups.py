@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from contextlib import nullcontext
+from dataclasses import dataclass, field, replace
 from itertools import pairwise
+from threading import Barrier
 from typing import Any, ClassVar
 from uuid import UUID
 
@@ -146,3 +148,37 @@ def test_what_other_tenants_have_is_not_loaded_twice_however_small_the_batches_a
     assert outcome.counts.rejected == 0
     assert stored(db, other, Product, "external_id") == [(f"T{at}",) for at in range(8) if at % 4 != 3]
     assert stored(db, tenant_id, Product, "external_id") == [("T3",), ("T7",)]
+
+
+@dataclass(frozen=True)
+class Meeting(NotFor):
+    """Adds products once two tenants are being loaded at the same time; one of them may then fail."""
+
+    both: Barrier = field(default_factory=lambda: Barrier(2, timeout=20))
+    ended: list[UUID] = field(default_factory=list)
+
+    def load(self, session: TenantSession, rows: Sequence[Row]) -> Loaded:
+        self.both.wait()
+        if session.tenant_id == self.tenant_id:
+            raise InvalidValue("Killed in the midst.")
+        # what the other one does after that must not be overlooked
+        session.execute(text("SELECT pg_sleep(0.2)"))
+        loaded = Append(Product).load(session, rows)
+        self.ended.append(session.tenant_id)
+        return loaded
+
+
+@pytest.mark.parametrize("fails", [False, True])
+def test_tenants_are_loaded_at_the_same_time_and_none_goes_on_when_the_run_has_ended(
+    db: Database, tenant_id: UUID, *, fails: bool
+) -> None:
+    others = [home(db), home(db)]
+    with db.owner() as owner:
+        slugs = {one.id: one.slug for one in owner.execute(text("SELECT id, slug FROM tenants"))}
+    whose = {f"T{at}": slugs[one] for at, one in enumerate(others)}
+    load = Meeting(others[0] if fails else None)
+    given = pipeline(load=load, tenant_by=lambda row: TenantName(whose[row["external_id"]], "Any"))
+    with pytest.raises(InvalidValue, match="Killed") if fails else nullcontext():
+        run(db, given, {"a": [product(0), product(1)]}, tenant_id=tenant_id)
+    assert sorted(load.ended) == sorted(others[1:] if fails else others)
+    assert [stored(db, one, Product, "external_id") for one in others] == [[] if fails else [("T0",)], [("T1",)]]

@@ -7,7 +7,7 @@ one, which goes on where the last commit was.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import Executor, Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
 from functools import partial
@@ -25,6 +25,9 @@ from dataarch.pipelines.records import Position, Row, Source
 from dataarch.pipelines.work import BATCH, Told, Work
 
 __all__ = ["Runner", "run"]
+
+TENANTS_AT_ONCE = 3
+"""Tenants for which a run loads at the same time, each on a connection of its own."""
 
 
 def run(
@@ -75,20 +78,21 @@ class Runner(Work):
                     self._read_whole(source)
             else:
                 # its end waits for what is under way: nothing is written behind the back of an error
-                with ThreadPoolExecutor(max_workers=1, thread_name_prefix="dataarch-own") as pool:
+                with _threads("own", 1) as own, _threads("tenants", TENANTS_AT_ONCE) as tenants:
                     for load in in_advance(map(division.of, self._groups(sources))):
-                        self._load(load, pool)
+                        self._load(load, own, tenants)
                     self._finish()
         return self.outcome
 
     # ── reading ───────────────────────────────────────────────────────────────────────────────────────────────────
 
-    def _groups(self, sources: Iterable[Source]) -> Iterator[list[Share]]:
+    def _groups(self, sources: Sequence[Source]) -> Iterator[list[Share]]:
         """Give the batches of all sources; those that are to be one transaction come together."""
+        far = self.within(self.tenant_id, partial(self._begin, sources=sources))
         group: list[Share] = []
         for source in sources:
             try:
-                position, begun_by = self._begin(source)
+                position, begun_by = self._where(source, far[source.name])
             except FeedError as broken:
                 # it does not even show whether it begins with what was read
                 self.outcome.failed.append(SourceFailed(source.name, broken))
@@ -105,20 +109,26 @@ class Runner(Work):
         if group:
             yield group
 
-    def _begin(self, source: Source) -> tuple[Position, UUID]:
-        """Return where to go on in a source, and which run has begun it."""
-        found = self.within(self.tenant_id, lambda books: books.how_far(source.name))
+    def _begin(self, books: Books, sources: Sequence[Source]) -> dict[str, HowFar]:
+        """Return how far sources are read; this run begins the new ones, before others have any of them."""
+        far = books.how_far_in(source.name for source in sources)
+        new = {name: HowFar(Position(), self.this.id) for name, found in far.items() if found.begun_by is None}
+        books.move_in(new)
+        return far | new
+
+    def _where(self, source: Source, found: HowFar) -> tuple[Position, UUID]:
+        """Return where to go on in a source, and which run has begun it: this one, where it was corrected."""
         position = self.pipeline.extract.resume(source, found.position)
         if found.begun_by is not None and position.records >= found.position.records:
             return position, found.begun_by
         if not self.pipeline.load.whole:
-            # before other tenants write down how far they are
             self.within(self.tenant_id, lambda books: books.move(source.name, Position(), self.this.id))
         return Position(), self.this.id
 
     def _read_whole(self, source: Source) -> None:
         try:
-            position, begun_by = self._begin(source)
+            found = self.within(self.tenant_id, lambda books: books.how_far(source.name))
+            position, begun_by = self._where(source, found)
         except FeedError as broken:
             self.outcome.failed.append(SourceFailed(source.name, broken))
             return
@@ -146,22 +156,35 @@ class Runner(Work):
 
     # ── one transaction of each tenant ────────────────────────────────────────────────────────────────────────────
 
-    def _load(self, load: Load, pool: Executor) -> None:
+    def _load(self, load: Load, own: Executor, tenants: Executor) -> None:
         """Load a group: first for other tenants, then for this one, which moves on with them.
 
         Where there are others, they need not wait for this one: it has the rejects to write meanwhile. They are never
         more than one group ahead of it, and a run that was killed then finds what is theirs.
         """
-        told: list[Told] = []
-        for tenant_id, portion in load.others.items():
-            told.append(self.within(tenant_id, partial(self._load_other, portion=portion)))
-            self.others.add(tenant_id)
+        told = self._load_others(load.others, tenants)
         self._finish()
-        own = pool.submit(self.within, self.tenant_id, partial(self._load_own, portion=load.own))
+        moved = own.submit(self.within, self.tenant_id, partial(self._load_own, portion=load.own))
         # without rows: they are in memory no longer than it takes to load them
-        self._last = own, told, [one.of(one.batch.part(())) for one in load.group]
+        self._last = moved, told, [one.of(one.batch.part(())) for one in load.group]
         if self.pipeline.tenant_by is None:
             self._finish()
+
+    def _load_others(self, others: Mapping[UUID, Portion], tenants: Executor) -> list[Told]:
+        """Load what other tenants have of a group, some of them at the same time, the one with most rows first."""
+        by_rows = sorted(others.items(), key=lambda one: len(one[1].rows), reverse=True)
+        under_way = [tenants.submit(self._load_for, tenant_id, portion) for tenant_id, portion in by_rows]
+        try:
+            return [one.result() for one in under_way]
+        finally:
+            # after an error none of them is begun
+            for one in under_way:
+                one.cancel()
+
+    def _load_for(self, tenant_id: UUID, portion: Portion) -> Told:
+        told = self.within(tenant_id, partial(self._load_other, portion=portion))
+        self.others.add(tenant_id)
+        return told
 
     def _finish(self) -> None:
         """Wait until this tenant has moved on with the group before, and tell of it."""
@@ -230,6 +253,10 @@ class Runner(Work):
             for one in told:
                 self.add(one)
             self.tell(*done)
+
+
+def _threads(name: str, count: int) -> ThreadPoolExecutor:
+    return ThreadPoolExecutor(max_workers=count, thread_name_prefix=f"dataarch-{name}")
 
 
 def _records(group: Group) -> int:

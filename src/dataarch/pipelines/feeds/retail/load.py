@@ -68,7 +68,7 @@ USERS = Keyed(
         f"""
         INSERT INTO users (tenant_id, id, external_id, full_name)
         SELECT :tenant, id, external_id, 'Customer ' || external_id FROM {rows_of(id="uuid", external_id="text")}
-        ON CONFLICT (tenant_id, external_id) DO NOTHING
+        ON CONFLICT (tenant_id, external_id) DO NOTHING RETURNING external_id, id
         """
     ),
 )
@@ -86,7 +86,7 @@ PRODUCTS = Keyed(
         INSERT INTO products (tenant_id, id, external_id, slug, name, price, currency)
         SELECT :tenant, id, external_id, slug, name, price, '{CURRENCY}'
         FROM {rows_of(id="uuid", external_id="text", slug="text", name="text", price="bigint")}
-        ON CONFLICT (tenant_id, external_id) DO NOTHING
+        ON CONFLICT (tenant_id, external_id) DO NOTHING RETURNING external_id, id
         """
     ),
 )
@@ -202,9 +202,11 @@ class _Ids:
         if missing:
             rows = [{"id": made, "external_id": key, **values(self._places[key])} for key, made in missing.items()]
             given = msgspec.json.encode(rows).decode()
-            self._session.execute(self._keyed.add, {"tenant": self._session.tenant_id, "rows": given})
-            self.ids |= self._found(list(missing))
+            added = self._session.execute(self._keyed.add, {"tenant": self._session.tenant_id, "rows": given})
+            self.ids |= {row[0]: row[1] for row in added}
             # somebody else may have made some of them in between
+            if others := [key for key in missing if key not in self.ids]:
+                self.ids |= self._found(others)
             ours = [key for key, made in missing.items() if self.ids[key] == made]
             self.written = Written(
                 self._keyed.table, _written([self._places[key] for key in ours], [missing[key] for key in ours])
