@@ -37,7 +37,10 @@ COLUMN = """
         PERFORM pg_catalog.set_config('search_path', 'pg_catalog', true);
         SELECT quote_ident(attname) AS name,
                format_type(atttypid, NULL) AS plain, format_type(atttypid, atttypmod) AS typ,
-               attgenerated <> '' AS generated, attidentity <> '' AS numbered,
+               attgenerated <> '' AS generated, attidentity <> '' OR EXISTS (
+                   SELECT FROM pg_depend JOIN pg_class ON pg_class.oid = refobjid AND relkind = 'S'
+                   WHERE classid = 'pg_attrdef'::regclass AND objid = pg_attrdef.oid
+                     AND refclassid = 'pg_class'::regclass) AS numbered,
                coalesce(pg_get_expr(adbin, adrelid), pg_get_expr(typdefaultbin, 0)) AS otherwise,
                atttypmod >= 0 AND (SELECT e.typcategory FROM pg_type AS e
                                    WHERE e.oid = CASE t.typcategory WHEN 'A' THEN t.typelem ELSE t.oid END)
@@ -63,8 +66,8 @@ COLUMN = """
 ABSENT = """
         condition := format('NEW.%s IS NULL', col.name);
         constant := NOT col.numbered;
-        IF col.otherwise IS NOT NULL THEN
-            -- the server is asked whether the default is the same each time
+        IF constant AND col.otherwise IS NOT NULL THEN
+            -- no number is taken from a sequence; else the server is asked whether the default is the same each time
             EXECUTE format(
                 'SELECT record_image_eq(a, b) FROM (SELECT ROW(CAST(%1$s AS %2$s)) AS a, pg_sleep(0.001),'
                 ' ROW(CAST(%1$s AS %2$s)) AS b OFFSET 0) AS twice', col.otherwise, col.typ) INTO constant;
