@@ -1,4 +1,4 @@
-"""Dual writes on tables of every kind: partitions, defaults, generated and dropped columns, odd names, several at once."""
+"""Dual writes on tables of every kind: partitions, defaults, generated and dropped columns, odd names, several."""
 
 from __future__ import annotations
 
@@ -170,23 +170,25 @@ def test_the_limit_a_chain_of_two_is_followed_in_the_order_of_their_names_alone(
 
 
 @pytest.mark.parametrize(
-    ("old", "new", "forward", "backward", "given", "kept"),
+    ("types", "given", "kept"),
     [
-        ("json", "jsonb", "a::jsonb", "b::json", '{"x": 1}', '{"x": 1}'),
-        ("numeric(6,3)", "numeric(6,1)", "a", "b", "1.234", "1.2"),
-        ("int[]", "text[]", "a::text[]", "b::int[]", "{1,2}", "{1,2}"),
-        ("text", "timestamptz(0)", "a::timestamptz", "b::text", "2026-01-01 00:00:00.6+00", "2026-01-01 00:00:01+00"),
-        ("char(5)", "varchar(5)", "a", "b", "x", "x"),
-        ("text", "point", "a::point", "b::text", "(1,2)", "(1,2)"),
-        ("text", "box", "a::box", "b::text", "(1,1),(0,0)", "(1,1),(0,0)"),
+        (("json", "jsonb"), '{"x": 1}', '{"x": 1}'),
+        (("numeric(6,3)", "numeric(6,1)"), "1.234", "1.2"),
+        (("int[]", "text[]"), "{1,2}", "{1,2}"),
+        (("text", "timestamptz(0)"), "2026-01-01 00:00:00.6+00", "2026-01-01 00:00:01+00"),
+        (("char(5)", "varchar(5)"), "x", "x"),
+        (("text", "point"), "(1,2)", "(1,2)"),
+        (("text", "box"), "(1,1),(0,0)", "(1,1),(0,0)"),
     ],
     ids=["json", "numeric", "array", "time", "char", "point", "box"],
 )
 def test_values_are_compared_as_their_types_do_also_where_a_type_has_no_equality(
-    ground: Ground, old: str, new: str, forward: str, backward: str, given: str, kept: str
+    ground: Ground, types: tuple[str, str], given: str, kept: str
 ) -> None:
+    old, new = types
+    forward = f"a::{new.split('(')[0]}"
     ground.run("SET LOCAL TIME ZONE 'UTC'", f"CREATE TABLE t (id int, a {old}, b {new}, seen int)")
-    ground.make(DualWrite("in_step", "t", {"b": forward}, {"a": backward}))
+    ground.make(DualWrite("in_step", "t", {"b": forward}, {"a": f"b::{old.split('(')[0]}"}))
     ground.run(f"INSERT INTO t (id, a) VALUES (1, '{given}')")
     # what is rounded is consistent all the same: a backfill that writes it is no writer of the new form
     ground.run(f"UPDATE t SET b = {forward}, seen = 1", f"INSERT INTO t (a, b) VALUES ('{given}', '{kept}')")
