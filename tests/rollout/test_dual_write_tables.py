@@ -213,3 +213,16 @@ def test_what_cannot_work_is_refused_when_it_is_made_and_nothing_stays(
     ground.run("CREATE TABLE t (id int, a text, b text)")
     assert ground.refused(DualWrite("in_step", table, forward, {}).create_sql()).sqlstate == state
     assert ground.rows("SELECT proname FROM pg_proc WHERE proname LIKE 'in_step%'") == []
+
+
+def test_a_second_one_of_the_name_is_refused_and_what_a_dropped_table_left_is_cleared_away(ground: Ground) -> None:
+    ground.run("CREATE TABLE t (a text, b text)", "CREATE TABLE other (a text, b text)")
+    for table in ("t", "other"):
+        if table == "other":
+            again = ground.refused(DualWrite("in_step", table, {"b": "a"}, {}).create_sql())
+            assert isinstance(named_error(again), InvalidChange)
+            assert "in_step already, on t" in str(again)
+            ground.run("DROP TABLE t")
+        ground.make(DualWrite("in_step", table, UPPER, LOWER))
+    ground.run("INSERT INTO other (a) VALUES ('Ann')")
+    assert ground.rows("SELECT b FROM other") == [("ANN",)]

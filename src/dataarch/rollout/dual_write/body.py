@@ -94,7 +94,7 @@ BEGIN
 {_leave(followed.same)}
 {_then(other.unchanged, other.compute) if other else ""}
     END IF;
-{_leave(other.same) if other else ""}
+{_leave(other.same, depth=4) if other else ""}
 {indent(_conflict(write, new, old), "    ")}
     RETURN NEW;
 END
@@ -110,8 +110,8 @@ def _then(condition: str, statements: str, end: str = "    RETURN NEW;\nEND IF;"
     return indent(f"IF {condition} THEN\n{indent(statements, '    ')}\n{end}", " " * 8)
 
 
-def _leave(condition: str) -> str:
-    return indent(f"IF {condition} THEN\n    RETURN NEW;\nEND IF;", " " * 8)
+def _leave(condition: str, *, depth: int = 8) -> str:
+    return indent(f"IF {condition} THEN\n    RETURN NEW;\nEND IF;", " " * depth)
 
 
 def _conflict(write: Forms, new: Side, old: Side) -> str:

@@ -12,7 +12,7 @@ from dataarch.partitions.quoting import ident, literal
 from dataarch.rollout.dual_write.body import body
 from dataarch.rollout.dual_write.expressions import names_in
 from dataarch.rollout.dual_write.forms import Forms
-from dataarch.rollout.dual_write.marks import DIGEST, MARK, UNMAKEABLE, mark_of
+from dataarch.rollout.dual_write.marks import DIGEST, MARK, UNMAKEABLE, drop_functions, mark_of
 
 __all__ = ["creation"]
 
@@ -27,6 +27,7 @@ DECLARATIONS = """
     target record;
     col record;
     call text;
+    one text;
     condition text;
     constant boolean;
     digest text;
@@ -95,9 +96,11 @@ SAME = """
             -- json, for example, has no equality
             condition := 'record_image_eq';
         END;
+        -- most often nothing follows from a form that was not given: then no rows are made to be compared
         same[target.form] := concat_ws(' AND ', same[target.form], format(
-            'pg_catalog.%s(ROW(NEW.%s), ROW(%s))', condition, col.name,
-            CASE WHEN col.rounded THEN format('CAST(%s AS %s)', call, col.typ) ELSE call END));
+            '(CASE WHEN %4$s IS NULL THEN NEW.%2$s IS NULL ELSE pg_catalog.%1$s(ROW(NEW.%2$s), ROW(%3$s)) END)',
+            condition, col.name,
+            CASE WHEN col.rounded THEN format('CAST(%s AS %s)', call, col.typ) ELSE call END, call));
 """
 
 CALL = """
@@ -148,6 +151,7 @@ DECLARE
     place regclass := {literal(ident(write.table, write.schema))}::regclass;
 {DECLARATIONS.strip(chr(10))}
 BEGIN
+{_room(write)}
     FOR target IN
         SELECT * FROM (VALUES
             {", ".join(_targets(write))}
@@ -158,6 +162,24 @@ BEGIN
 {_trigger(write)}
 END;
 """.strip()
+
+
+def _room(write: Forms) -> str:
+    """Return the steps that refuse a second one of a name, and clear away what a dropped table has left of one."""
+    name = literal(write.name)
+    return f"""
+    SELECT tgrelid::regclass INTO one FROM pg_catalog.pg_trigger
+    WHERE tgname = {name} AND tgparentid = 0
+      AND tgrelid IN (SELECT oid FROM pg_catalog.pg_class
+                      WHERE relnamespace = (SELECT relnamespace FROM pg_catalog.pg_class WHERE oid = place))
+      AND pg_catalog.obj_description(oid, 'pg_trigger') LIKE {literal(MARK + "%")};
+    IF one IS NOT NULL THEN
+        RAISE EXCEPTION USING ERRCODE = '{UNMAKEABLE}', TABLE = {literal(write.table)}, CONSTRAINT = {name},
+            MESSAGE = pg_catalog.format('there is a dual write %s already, on %s', {name}, one),
+            HINT = 'Call this one by another name, or drop the other one first.';
+    END IF;
+    {drop_functions(write.name)}
+    END LOOP;""".strip("\n")
 
 
 def _trigger(write: Forms) -> str:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-__all__ = ["DIGEST", "MARK", "UNMAKEABLE", "mark_of"]
+from dataarch.partitions.quoting import literal
+
+__all__ = ["DIGEST", "MARK", "UNMAKEABLE", "drop_functions", "mark_of"]
 
 MARK = "dataarch dual write"
 """What the comments on its trigger and its functions begin with."""
@@ -26,6 +28,19 @@ pg_catalog.encode(pg_catalog.sha256(pg_catalog.convert_to(pg_catalog.concat_ws(E
 
 A trigger says in its comment what it was when it was made.
 """
+
+
+def drop_functions(name: str) -> str:
+    """Return PL/pgSQL that drops the functions of a dual write of the schema of ``place``, one after the other.
+
+    It needs a variable ``one``; what is to be done after each stands behind it, before ``END LOOP``.
+    """
+    return f"""FOR one IN
+        SELECT oid::regprocedure FROM pg_catalog.pg_proc
+        WHERE pronamespace = (SELECT relnamespace FROM pg_catalog.pg_class WHERE oid = place)
+          AND pg_catalog.obj_description(oid, 'pg_proc') = {literal(mark_of(name))}
+    LOOP
+        EXECUTE 'DROP FUNCTION ' || one;"""
 
 
 def mark_of(name: str) -> str:

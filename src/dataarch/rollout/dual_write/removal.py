@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataarch.partitions.quoting import ident, literal
-from dataarch.rollout.dual_write.marks import MARK, UNMAKEABLE, mark_of
+from dataarch.rollout.dual_write.marks import MARK, UNMAKEABLE, drop_functions
 
 __all__ = ["removal"]
 
@@ -26,12 +26,7 @@ BEGIN
         EXECUTE pg_catalog.format('DROP TRIGGER %I ON %s', {literal(name)}, place);
         found_any := true;
     END IF;
-    FOR one IN
-        SELECT oid::regprocedure FROM pg_catalog.pg_proc
-        WHERE pronamespace = (SELECT relnamespace FROM pg_catalog.pg_class WHERE oid = place)
-          AND pg_catalog.obj_description(oid, 'pg_proc') = {literal(mark_of(name))}
-    LOOP
-        EXECUTE 'DROP FUNCTION ' || one;
+    {drop_functions(name)}
         found_any := true;
     END LOOP;
     IF NOT found_any THEN
