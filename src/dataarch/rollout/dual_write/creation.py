@@ -128,7 +128,7 @@ TRIGGER = """
     INTO condition
     FROM pg_attribute
     WHERE attrelid = place AND attnum > 0 AND NOT attisdropped
-      AND attname = ANY ({sources}) AND attname <> ALL ({followed});
+      AND attname = ANY ({sources});
     parts := parts || absent || same || replace(condition, 'record_image_ne', 'pg_catalog.record_image_ne');
     EXECUTE format('CREATE FUNCTION %s.%I() RETURNS trigger LANGUAGE plpgsql AS %L',
         home, {name}, format({body}, VARIADIC parts));
@@ -186,8 +186,7 @@ def _trigger(write: Forms) -> str:
     followed = write.forward or write.backward
     reads = {name for _, _, expression in _expressions(write) for name in names_in(expression)}
     return TRIGGER.strip("\n").format(
-        sources=_names({*write.forward, *write.backward, *reads}),
-        followed=_names(followed),
+        sources=_names({*write.forward, *write.backward, *reads} - followed.keys()),
         name=literal(write.name),
         body=literal(body(write)),
         mark=_in_format(mark_of(write.name)),
