@@ -17,6 +17,7 @@ pytest_plugins = [
     "fixtures.shared_data",
     "fixtures.busy_log",
     "fixtures.zygote",
+    "fixtures.dual_writes",
 ]
 
 settings.register_profile(
