@@ -141,8 +141,8 @@ class _Replay(Work):
                 rows.append(self._record(one))
                 numbers.append(one.number)
             except InvalidValue as error:
-                text_of = json.loads(one.record)
-                still.append(Reject(one.number, Stage.EXTRACT, error.message, text_of, error.column or ""))
+                text_of, field = json.loads(one.record), error.column or ""
+                still.append(Reject(one.number, Stage.EXTRACT, error.message, text_of, field, hint=error.hint))
         after = Position(before.records + len(rejects))
         return Batch(Source(source, None), before, after, rows, numbers, rows, still)
 
