@@ -28,11 +28,14 @@ __all__ = [
     "run_described",
     "run_table",
     "show_outcome",
+    "show_reasons",
     "source_described",
     "source_table",
 ]
 
-MOST_REASONS = 10
+MOST_REASONS = 20
+"""Reasons that are shown; one that tells the line is as frequent as broken lines are."""
+
 SHORTENED = 60
 REJECT_FIELDS = (
     "source", "number", "stage", "field", "constraint", "reason", "form", "record", "rejected_at", "replayed_by",
@@ -57,13 +60,14 @@ def show_outcome(console: Console, outcome: Outcome, slug: str) -> None:
     rate = counts.read / outcome.seconds if outcome.seconds else 0.0
     console.print(f"{outcome.seconds:.1f} seconds, {rate:,.0f} rows/s", highlight=False)
     if counts.rejected:
-        _show_reasons(console, outcome)
+        show_reasons(console, outcome)
         console.print(
             plain(f"Look at them: dataarch pipeline rejects {outcome.run_id} --tenant {slug}"), soft_wrap=True
         )
 
 
-def _show_reasons(console: Console, outcome: Outcome) -> None:
+def show_reasons(console: Console, outcome: Outcome) -> None:
+    """Show why records were rejected, and how many for each reason."""
     table = Table("stage", "field", "reason", Column("records", justify="right", overflow="fold"), title="rejected")
     shown = outcome.reasons.most_common(MOST_REASONS)
     for (stage, field, reason), count in shown:
