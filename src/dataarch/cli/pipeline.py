@@ -10,7 +10,7 @@ from sqlalchemy import func, select
 
 from dataarch.caching.database import Database
 from dataarch.cli import schedule
-from dataarch.cli.pipeline_input import AsJson, Tenant, id_of, pipeline_named, tenant_named
+from dataarch.cli.pipeline_input import AsJson, Tenant, id_of, pipeline_named, sources_of, tenant_named
 from dataarch.cli.pipeline_progress import shown_progress
 from dataarch.cli.pipeline_rejects import write_csv, write_json_lines
 from dataarch.cli.pipeline_tables import (
@@ -46,6 +46,14 @@ Given = Annotated[
 ]
 OfRun = Annotated[str, typer.Argument(metavar="RUN", help="The run's id, as `runs` shows it.")]
 Batch = Annotated[int, typer.Option("--batch", min=1, help="Records of a transaction at the most.")]
+Parameters = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--param",
+        metavar="NAME[:TYPE]=VALUE",
+        help="A parameter of a query, as text or of a type: text, integer, decimal, date, time or uuid. Repeat it.",
+    ),
+]
 Limit = Annotated[int, typer.Option("--limit", min=1, help="How many are shown at the most.")]
 All = Annotated[bool, typer.Option("--all", help="Show those too that were replayed.")]
 Csv = Annotated[Path | None, typer.Option("--csv", help="Write all of them to this file as CSV.")]
@@ -53,14 +61,22 @@ JsonLines = Annotated[Path | None, typer.Option("--jsonl", help="Write all of th
 
 
 @app.command()
-def run(named: Named, source: Given = None, *, tenant: Tenant, batch: Batch = BATCH, as_json: AsJson = False) -> None:
+def run(
+    named: Named,
+    source: Given = None,
+    *,
+    tenant: Tenant,
+    parameters: Parameters = None,
+    batch: Batch = BATCH,
+    as_json: AsJson = False,
+) -> None:
     """Read what is new of a source, load it, and account for every record; goes on where it was stopped."""
     pipeline = pipeline_named(named)
-    sources = pipeline.extract.sources(source)
+    given, sources = sources_of(pipeline, source, parameters or ())
     with Database(Settings.load()) as db:
         tenant_id = tenant_named(db, tenant)
         with shown_progress(console(), sources, quiet=as_json) as on_progress:
-            outcome = run_pipeline(db, pipeline, source, tenant_id=tenant_id, batch=batch, on_progress=on_progress)
+            outcome = run_pipeline(db, pipeline, given, tenant_id=tenant_id, batch=batch, on_progress=on_progress)
     _show(outcome, tenant, as_json=as_json)
 
 
