@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 from typing import Annotated
+from uuid import UUID
 
 import typer
 from sqlalchemy import func, select
@@ -77,7 +78,8 @@ def run(
         tenant_id = tenant_named(db, tenant)
         with shown_progress(console(), sources, quiet=as_json) as on_progress:
             outcome = run_pipeline(db, pipeline, given, tenant_id=tenant_id, batch=batch, on_progress=on_progress)
-    _show(outcome, tenant, as_json=as_json)
+        elsewhere = _elsewhere(db, outcome, tenant_id)
+    _show(outcome, tenant, elsewhere, as_json=as_json)
 
 
 @app.command()
@@ -89,14 +91,15 @@ def replay(
     batch: Batch = BATCH,
     as_json: AsJson = False,
 ) -> None:
-    """Take the rejects of a run through its pipeline again, and load what passes now; each is loaded once."""
+    """Take a tenant's rejects of a run through its pipeline again, and load what passes now; each is loaded once."""
     run_id = id_of(of_run, "run")
     pipeline = pipeline_named(named)
     with Database(Settings.load()) as db:
         tenant_id = tenant_named(db, tenant)
         with shown_progress(console(), [], quiet=as_json) as on_progress:
             outcome = replay_rejects(db, pipeline, run_id, tenant_id=tenant_id, batch=batch, on_progress=on_progress)
-    _show(outcome, tenant, as_json=as_json)
+        elsewhere = _elsewhere(db, outcome, tenant_id)
+    _show(outcome, tenant, elsewhere, as_json=as_json)
 
 
 @app.command()
@@ -168,12 +171,18 @@ def rejects(
         console().print(f"{len(found):,} of {total:,}; all of them: --csv FILE or --jsonl FILE.", soft_wrap=True)
 
 
-def _show(outcome: Outcome, slug: str, *, as_json: bool) -> None:
+def _elsewhere(db: Database, outcome: Outcome, tenant_id: UUID) -> int:
+    """Return how many rejects are kept with other tenants: those that only the database refused there."""
+    with db.tenant(tenant_id) as session:
+        return outcome.counts.rejected - session.get_one(PipelineRun, (tenant_id, outcome.run_id)).rejected
+
+
+def _show(outcome: Outcome, slug: str, elsewhere: int, *, as_json: bool) -> None:
     """Show what became of a run; exit with 1 where a source could not be read to its end."""
     if as_json:
-        print_json(outcome_described(outcome))
+        print_json(outcome_described(outcome, elsewhere))
     else:
-        show_outcome(console(), outcome, slug)
+        show_outcome(console(), outcome, slug, elsewhere)
     for failed in outcome.failed:
         say_error(str(failed.error))
     if outcome.failed:

@@ -48,8 +48,15 @@ def print_json(found: object) -> None:
     typer.echo(json.dumps(found, indent=2, default=str))
 
 
-def show_outcome(console: Console, outcome: Outcome, slug: str) -> None:
-    """Show what became of all records, why some were rejected, and what to do about them."""
+def show_outcome(console: Console, outcome: Outcome, slug: str, elsewhere: int) -> None:
+    """Show what became of all records, why some were rejected, and what to do about them.
+
+    Args:
+        console: the terminal.
+        outcome: of the run.
+        slug: of the tenant that it was for.
+        elsewhere: how many rejects are kept with other tenants.
+    """
     counts = outcome.counts
     if not counts.read and not outcome.failed:
         console.print(plain(f"Nothing new. Run {outcome.run_id}."), soft_wrap=True)
@@ -64,6 +71,12 @@ def show_outcome(console: Console, outcome: Outcome, slug: str) -> None:
         console.print(
             plain(f"Look at them: dataarch pipeline rejects {outcome.run_id} --tenant {slug}"), soft_wrap=True
         )
+    if elsewhere:
+        console.print(
+            f"{elsewhere:,} of them wait with the tenants that they are of: look at them, and replay them, with the"
+            " --tenant of each.",
+            soft_wrap=True,
+        )
 
 
 def show_reasons(console: Console, outcome: Outcome) -> None:
@@ -77,11 +90,12 @@ def show_reasons(console: Console, outcome: Outcome) -> None:
         console.print(f"… and {rest:,} for other reasons.")
 
 
-def outcome_described(outcome: Outcome) -> dict[str, Any]:
+def outcome_described(outcome: Outcome, elsewhere: int) -> dict[str, Any]:
     """Return what became of a run, as JSON takes it."""
     return {
         "run": outcome.run_id,
         **asdict(outcome.counts),
+        "rejected_elsewhere": elsewhere,
         "sources": outcome.sources,
         "seconds": round(outcome.seconds, 3),
         "reasons": [
