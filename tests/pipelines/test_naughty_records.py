@@ -39,10 +39,15 @@ class Given(NamedTuple):
     text: str
 
 
-def naughty() -> list[str]:
+BROKEN = ("a\r\nb", "\ud800")
+"""What makes several lines of one, or bytes that are no text: lines around it are read one by one."""
+
+
+def naughty(form: str) -> list[str]:
     strings = json.loads(shared_file("naughty-strings", "blns.json").read_bytes())
     assert len(strings) > 500
-    return [*strings, "\x00", "nul\x00inside", "\ud800", "\ufffe", "\ufeff", "a\r\nb", "\u2028", "NULL", "\\N", "\\."]
+    strings += [" x ", "\tx\t", "\x00", "nul\x00inside", "\ufffe", "\ufeff", "\u2028", "NULL", "\\N", "\\."]
+    return strings if form == "CSV of whole lines" else [*strings, *BROKEN]
 
 
 def record(number: int, given: Given) -> dict[str, Any]:
@@ -63,6 +68,7 @@ def as_json_lines(file: Path, records: list[dict[str, Any]]) -> None:
 
 FORMATS: Mapping[str, tuple[Extractor, Callable[[Path, list[dict[str, Any]]], None]]] = {
     "CSV": (CsvFiles(), as_csv),
+    "CSV of whole lines": (CsvFiles(), as_csv),
     "JSON Lines": (JsonLines(), as_json_lines),
 }
 
@@ -100,7 +106,7 @@ def test_every_naughty_string_in_every_text_column_is_loaded_as_it_is_or_rejecte
 ) -> None:
     extractor, write = FORMATS[form]
     tenant_id = home(shared_db)
-    given = [Given(column, text) for column in COLUMNS for text in naughty()]
+    given = [Given(column, text) for column in COLUMNS for text in naughty(form)]
     write(tmp_path / "naughty", [record(number, one) for number, one in enumerate(given, 1)])
     products = replace(pipeline(), extract=extractor, steps=(valid(Product),))
     outcome = run(shared_db, products, tmp_path / "naughty", tenant_id=tenant_id)
