@@ -178,6 +178,7 @@ def test_rejects_are_shown_shortened_and_written_whole_as_csv_and_json_lines(
         ("3", "validate", "slug"),
         ("4", "extract", ""),
     ]
+    assert [line["reason"].endswith(" slugify(text) makes one.") for line in lines] == [True, False, True, False]
     assert json.loads(rows[2]["record"]) == lines[2]["record"]
     assert lines[2]["record"]["Slug"] == f"cup {'x' * 200}"
     assert rows[3]["record"] == lines[3]["record"] == f'{HEADER}"T6"x,a,b,c,d\n'.removesuffix("\n")
