@@ -2,10 +2,11 @@
 
 The work of csv_upsert.py with fewer records: products from a file, half of them there at another price. COPY of the
 file and ON CONFLICT, by hand, is 1.00. dlt merges into a table that it makes itself, with the same records in it
-before, and none of our constraints; pandas has no upsert: its to_sql fills a stage, from which ON CONFLICT is written
-by hand, or appends to the table while it is empty. Peers run as the owner, whom no policy binds. Ways take turns. They
-are no dependencies: install them into another environment, python -m pip install -e '.[dev]' 'dlt[postgres]' pandas;
-what is not there is named. No limits: ends with 0. Servers: as in main_job.py, of a superuser.
+before, and without a key or an index on them; beside it stands the same by hand. pandas has no upsert: its to_sql
+fills a stage, from which ON CONFLICT is written by hand, or appends to the table while it is empty. Peers run as the
+owner, whom no policy binds. Ways take turns. They are no dependencies; install them into another environment:
+python -m pip install -e '.[dev]' 'dlt[postgres]' pandas. What is not there is named. No limits: ends with 0. Servers:
+as in main_job.py, of a superuser.
 """
 
 from __future__ import annotations
@@ -49,6 +50,22 @@ CHUNK = 1_000
 """Rows of a statement with to_sql(method="multi")."""
 
 DIGEST = "SELECT count(*), sum({price}), max(slug), max(name), max(currency) FROM {table}"
+BARE = """
+    CREATE TABLE IF NOT EXISTS bare_products (
+        external_id text NOT NULL, slug text, name text, price double precision, currency text
+    );
+    TRUNCATE bare_products
+"""
+BARE_SEED = """
+    INSERT INTO bare_products
+    SELECT 'x' || n, 'product-' || n, 'Product number ' || n, 1.00, 'GBP' FROM generate_series(0, %s - 1, 2) AS n
+"""
+BARE_STAGE = "CREATE TEMP TABLE bare_stage (LIKE bare_products) ON COMMIT DROP"
+BARE_MERGE = """
+    MERGE INTO bare_products AS p USING bare_stage AS s ON p.external_id = s.external_id
+    WHEN MATCHED THEN UPDATE SET slug = s.slug, name = s.name, price = s.price, currency = s.currency
+    WHEN NOT MATCHED THEN INSERT VALUES (s.external_id, s.slug, s.name, s.price, s.currency)
+"""
 STAGED = MERGE.replace("FROM stage", "FROM pandas_stage").replace("price * 100", "price::numeric * 100")
 
 
@@ -120,6 +137,26 @@ def dataarch(stack: ExitStack, ground: Ground) -> Sequence[Way]:
         way(BY_HAND, partial(by_hand, *given), ground.half_there, ground.check, policies=True),
         way(f"dataarch, {OURS}", partial(ours, *given), ground.half_there, ground.check, policies=True),
     ]
+
+
+def bare(stack: ExitStack, ground: Ground) -> Sequence[Way]:
+    """By hand into a table without key, index or rule, as dlt's is: what these cost."""
+
+    def half_there() -> None:
+        ground.owner.execute(BARE)
+        ground.owner.execute(BARE_SEED, [ground.count])
+        ground.owner.execute("VACUUM (ANALYZE) bare_products")
+        ground.owner.execute("CHECKPOINT")
+
+    def merged() -> None:
+        with ground.owner.transaction(), ground.owner.cursor() as cursor:
+            cursor.execute(BARE_STAGE)
+            with cursor.copy("COPY bare_stage FROM STDIN (FORMAT csv, HEADER)") as copy:
+                copy.write(ground.file.read_bytes())
+            cursor.execute(BARE_MERGE)
+
+    check = partial(ground.check, "bare_products", "round(price::numeric * 100)")
+    return [way("COPY of the file + MERGE, a table without keys", merged, half_there, check)]
 
 
 # ── dlt ───────────────────────────────────────────────────────────────────────────────────────────────────────────
@@ -222,7 +259,7 @@ def pandas(stack: ExitStack, ground: Ground) -> Sequence[Way]:
 
 
 PEERS: Mapping[str, Callable[[ExitStack, Ground], Sequence[Way]]] = MappingProxyType(
-    {"dataarch": dataarch, "dlt": dlt, "pandas": pandas}
+    {"dataarch": dataarch, "bare": bare, "dlt": dlt, "pandas": pandas}
 )
 
 
