@@ -178,6 +178,7 @@ def test_rejects_are_shown_shortened_and_written_whole_as_csv_and_json_lines(
         ("3", "validate", "slug"),
         ("4", "extract", ""),
     ]
+    assert [line["reason"].endswith(" slugify(text) makes one.") for line in lines] == [True, False, True, False]
     assert json.loads(rows[2]["record"]) == lines[2]["record"]
     assert lines[2]["record"]["Slug"] == f"cup {'x' * 200}"
     assert rows[3]["record"] == lines[3]["record"] == f'{HEADER}"T6"x,a,b,c,d\n'.removesuffix("\n")
@@ -210,6 +211,47 @@ def test_rejects_are_replayed_once_their_cause_is_mended_and_a_row_tells_both_ru
     [(other,)] = stored(db, home(db), Tenant, "slug")
     nothing = dataarch(settings, shop, "lineage", pot, "--tenant", other)
     assert nothing.printed == "No pipeline wrote such a row of this tenant.\n"
+
+
+SHOPS = """
+from feeds import PRODUCTS
+from dataclasses import replace
+from decimal import Decimal
+from dataarch.pipelines.loaders.upsert import Upsert
+from dataarch.pipelines.pipeline import TenantName
+from dataarch.pipelines.transformers.fields import computed
+
+
+class OfShops(Upsert):
+    def load(self, session, rows):
+        return super().load(session, [{name: row[name] for name in row if name != "Shop"} for row in rows])
+
+
+PRODUCTS = replace(
+    PRODUCTS,
+    steps=(PRODUCTS.steps[0], computed(price=lambda row: Decimal(row["price"]))),
+    load=OfShops(PRODUCTS.load.model, key="external_id"),
+    tenant_by=lambda row: TenantName(row["Shop"], row["Shop"]),
+)
+"""
+
+
+def test_rejects_that_wait_with_other_tenants_are_said_to(
+    db: Database, settings: Settings, shop: Path, slug: str, tenant_id: UUID
+) -> None:
+    (shop / "shops.py").write_text(SHOPS)
+    header = HEADER.replace("Code", "Shop,Code")
+    other = f"other-{tenant_id.hex[-12:]}"
+    whose = (other, slug, slug, other, other, other)
+    lines = [f"{one},T{n},tea,Tea,9.95,GBP\n" for n, one in enumerate(whose)]
+    (shop / "shops.csv").write_text(header + "".join(lines))
+    given = ("pipeline", "run", "shops:PRODUCTS", "shops.csv", "--tenant", slug)
+    ended = dataarch(settings, shop, *given, **WIDE)
+    assert cells(ended.printed, "6")[:6] == ["6", "2", "0", "0", "4", "0"], ended
+    assert "3 of them wait with the tenants that they are of: look at them, and replay them" in ended.printed
+    (shop / "shops.csv").write_text(header + "".join(lines[1:]))
+    again = asked(settings, shop, *given)
+    assert (again["rejected"], again["rejected_elsewhere"]) == (4, 3)
 
 
 @pytest.mark.parametrize(

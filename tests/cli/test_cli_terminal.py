@@ -28,14 +28,14 @@ COLOUR = re.compile(r"\x1b\[[0-9;]*[1-9][0-9;]*m")
 def test_a_pipe_gets_plain_lines_without_control_characters(settings: Settings, tmp_path: Path) -> None:
     printed = dataarch(settings, tmp_path, "demo", EXAMPLES).printed
     assert all(sign.isprintable() or sign == "\n" for sign in printed)
-    assert "2025-01-30.csv … 2025-02-01.csv: 531 read, 501 loaded" in printed
+    assert "2025-01-30.csv … 2025-02-01.csv: 531 records read, 507 of them good, 24 rejected so far" in printed
 
 
 def test_a_terminal_gets_a_progress_bar_and_colours(settings: Settings, tmp_path: Path) -> None:
     ended = dataarch_on_terminal(settings, tmp_path, "demo", EXAMPLES)
     assert ended.code == 0
     assert "━" in ended.printed
-    assert re.search(r"100%.* 531 lines · [0-9,]+/s · 24\s+rejected", ended.printed)
+    assert re.search(r"100%.* 531 records · [0-9,]+/s · 24\s+rejected", ended.printed)
     assert COLOUR.search(ended.printed)
 
 

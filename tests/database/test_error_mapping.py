@@ -367,6 +367,12 @@ def test_a_hint_of_the_server_is_passed_on(shared_db: Database, home: Inhabited)
     assert refused.value.hint == "Move it."
 
 
+def test_a_full_disk_says_more_than_the_servers_hint(shared_db: Database, home: Inhabited) -> None:
+    with pytest.raises(errors.DiskFull) as refused, shared_db.tenant(home.id) as session:
+        session.execute(text(raised("53100", "No space left on device", HINT="Check free disk space.")))
+    assert refused.value.hint == errors.DiskFull.default_hint
+
+
 @pytest.mark.parametrize("role", ["application", "owner"])
 def test_a_row_whose_period_has_no_partition_at_this_moment_may_be_tried_again(db: Database, role: str) -> None:
     acme = inhabit(db)

@@ -55,3 +55,18 @@ def test_a_file_that_was_read_and_is_damaged_since_does_not_stop_the_others(
     assert ("failed",) in stored(shared_db, tenant_id, PipelineRun, "state")
     (tmp_path / "a.csv.gz").write_bytes(whole)
     assert run(shared_db, files, tmp_path, tenant_id=tenant_id).counts == Counts()
+
+
+@pytest.mark.parametrize("name", ["na\0me", "na\ud800me", "na\x1bme"], ids=["NUL", "half a pair", "escape"])
+def test_a_header_that_no_server_could_keep_stops_its_file_and_not_the_others(
+    shared_db: Database, tenant_id: UUID, tmp_path: Path, name: str
+) -> None:
+    files = replace(pipeline(), extract=CsvFiles(encoding="utf-7"), steps=(valid(Product, extra="ignore"),))
+    header = HEADER.replace("name", f"name,{name}")
+    (tmp_path / "a.csv").write_bytes(f"{header}T1,tea-1,Tea,x,9.95,GBP\n".encode("utf-7"))
+    (tmp_path / "b.csv").write_bytes(HEADER.encode() + lines(2))
+    outcome = run(shared_db, files, tmp_path, tenant_id=tenant_id)
+    [failed] = outcome.failed
+    assert failed.source == "a.csv"
+    assert "which cannot be printed" in failed.error.message
+    assert stored(shared_db, tenant_id, Product, "external_id") == [("T2",)]

@@ -2,22 +2,27 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import replace
+from typing import Any
 from uuid import UUID
 
 import pytest
 from sqlalchemy import select, update
 
-from dataarch.database.unit_of_work import Database
+from dataarch.database.unit_of_work import Database, TenantSession
 from dataarch.errors import InvalidValue, PipelineBusy, UnknownRun
 from dataarch.models import PipelineBatch, PipelineReject, PipelineRun, Product, Tenant
 from dataarch.models.base import new_id
 from dataarch.pipelines.books import guarded
 from dataarch.pipelines.outcome import Counts
+from dataarch.pipelines.pipeline import Loaded
 from dataarch.pipelines.records import Batch, Row, Stage, each
 from dataarch.pipelines.replay import replay
 from dataarch.pipelines.runner import run
-from pipelines.listed import home, pipeline, product, shops, stored
+from dataarch.pipelines.tenants import find_tenant
+from dataarch.pipelines.transformers.fields import computed
+from pipelines.listed import OfShops, home, pipeline, product, shops, stored
 
 pytestmark = pytest.mark.pipeline
 
@@ -90,17 +95,83 @@ def test_a_run_of_another_pipeline_or_of_nobody_is_refused(db: Database, tenant_
             replay(db, pipeline(name), run_id, tenant_id=tenant_id)
 
 
-def test_a_replay_loads_nothing_of_another_tenant(db: Database, tenant_id: UUID) -> None:
-    strict = replace(shops("products"), steps=(only_cheap,))
+@pytest.fixture
+def slugs(db: Database, tenant_id: UUID) -> tuple[str, str]:
+    """The slug of the tenant that runs are for, and one that nobody has yet."""
     mine, theirs = f"mine-{tenant_id.hex[-12:]}", f"theirs-{tenant_id.hex[-12:]}"
     with db.tenant(tenant_id) as session:
         session.get_one(Tenant, tenant_id).slug = mine
-    rows = [product(n, price=2000, shop=whose) for n, whose in enumerate((mine, theirs, mine, ""))]
-    first = run(db, strict, {"a": rows}, tenant_id=tenant_id)
-    again = replay(db, shops("products"), first.run_id, tenant_id=tenant_id)
-    assert (first.counts.rejected, again.counts) == (4, Counts(read=4, loaded=2, rejected=2))
+    return mine, theirs
+
+
+def shops_of(slugs: tuple[str, str]) -> dict[str, list[dict[str, Any]]]:
+    """Return records of two tenants and of nobody, all of which are too dear."""
+    mine, theirs = slugs
+    return {"a": [product(n, price=2000, shop=whose) for n, whose in enumerate((mine, theirs, mine, "", theirs))]}
+
+
+DEAR_SHOPS = replace(shops("products"), steps=(only_cheap,))
+SUMS = ("read", "loaded", "unchanged", "rejected")
+
+
+def sums(db: Database, tenant_id: UUID) -> list[int]:
+    return [sum(row) for row in zip(*stored(db, tenant_id, PipelineRun, *SUMS), strict=True)]
+
+
+def test_a_replay_loads_each_reject_for_the_tenant_that_it_turns_out_to_be_of(
+    db: Database, tenant_id: UUID, slugs: tuple[str, str]
+) -> None:
+    first = run(db, DEAR_SHOPS, shops_of(slugs), tenant_id=tenant_id)
+    again = replay(db, shops("products"), first.run_id, tenant_id=tenant_id, batch=2)
+    assert (first.counts.rejected, again.counts) == (5, Counts(read=5, loaded=4, rejected=1))
     assert stored(db, tenant_id, Product, "external_id") == [("T0",), ("T2",)]
-    assert ("load", "", f"It belongs to the tenant {theirs}: load it from a source of its own.") in again.reasons
+    theirs = find_tenant(db, slugs[1])
+    assert theirs is not None
+    assert stored(db, theirs, Product, "external_id") == [("T1",), ("T4",)]
+    assert stored(db, theirs, PipelineRun, "id", "replay_of", "state", *SUMS) == [
+        (again.run_id, first.run_id, "finished", 2, 2, 0, 0)
+    ]
+    assert stored(db, theirs, PipelineReject, "number", "replayed_by") == [(2, again.run_id), (5, again.run_id)]
+    assert stored(db, theirs, PipelineBatch, "run_id", "source") == [(again.run_id, "a")] * 2
+    assert replay(db, shops("products"), first.run_id, tenant_id=tenant_id).counts == Counts()
+
+
+def test_a_replay_that_is_stopped_between_two_tenants_loads_nothing_twice(
+    db: Database, tenant_id: UUID, slugs: tuple[str, str]
+) -> None:
+    class Lost(OfShops):
+        def load(self, session: TenantSession, rows: Sequence[Row]) -> Loaded:
+            if session.tenant_id == tenant_id:
+                raise RuntimeError("The process is killed.")
+            return super().load(session, rows)
+
+    first = run(db, DEAR_SHOPS, shops_of(slugs), tenant_id=tenant_id)
+    lost = replace(shops("products"), load=Lost(Product, key="external_id"))
+    with pytest.raises(RuntimeError):
+        replay(db, lost, first.run_id, tenant_id=tenant_id)
+    theirs = find_tenant(db, slugs[1])
+    assert theirs is not None
+    assert stored(db, theirs, Product, "external_id") == [("T1",), ("T4",)]
+    again = replay(db, shops("products"), first.run_id, tenant_id=tenant_id)
+    assert again.counts == Counts(read=3, loaded=2, rejected=1)
+    assert sums(db, theirs) == [2, 2, 0, 0]
+    assert stored(db, tenant_id, Product, "external_id") == [("T0",), ("T2",)]
+
+
+def test_what_the_database_refuses_of_another_tenant_waits_there(
+    db: Database, tenant_id: UUID, slugs: tuple[str, str]
+) -> None:
+    given = {"a": [product(n, price=2000, shop=slugs[1], slug="tea") for n in range(2)]}
+    first = run(db, DEAR_SHOPS, given, tenant_id=tenant_id)
+    again = replay(db, shops("products"), first.run_id, tenant_id=tenant_id)
+    assert again.counts == Counts(read=2, loaded=1, rejected=1)
+    theirs = find_tenant(db, slugs[1])
+    assert theirs is not None
+    with db.tenant(theirs) as session:
+        [waits] = session.scalars(select(PipelineReject).where(PipelineReject.replayed_by.is_(None)))
+    assert (waits.run_id, waits.constraint_name) == (again.run_id, "uq_products_tenant_id_slug")
+    mended = replace(shops("products"), steps=(computed(slug=lambda row: row["external_id"].lower()),))
+    assert replay(db, mended, again.run_id, tenant_id=theirs).counts == Counts(read=1, loaded=1)
 
 
 def test_while_somebody_runs_the_pipeline_another_run_is_refused_and_other_pipelines_and_tenants_are_not(

@@ -18,6 +18,7 @@ from dataarch.pipelines.loaders.append import Append
 from dataarch.pipelines.loaders.replace import Replace
 from dataarch.pipelines.outcome import Counts, Outcome, Progress
 from dataarch.pipelines.records import Batch, Row, Stage, each
+from dataarch.pipelines.replay import replay
 from dataarch.pipelines.runner import run
 from pipelines.listed import CUT_OFF, home, pipeline, product, shops, stored
 
@@ -80,6 +81,23 @@ def test_m26_of_three_records_with_one_negative_value_two_are_loaded_and_one_say
     assert (reject.source, reject.number, reject.stage, reject.field) == ("a", 2, "validate", "price")
     assert reject.reason == "A price is not negative."
     assert (reject.form, json.loads(reject.record)) == ("record", product(2, price=-1))
+
+
+def hinted(row: Row) -> Row:
+    raise InvalidValue("It is dear.", hint="Ask for less.", column="price")
+
+
+def refusing(batch: Batch) -> Batch:
+    return each(batch, Stage.VALIDATE, hinted)
+
+
+def test_a_reject_says_what_to_do_about_it_in_a_run_and_in_its_replay(db: Database, tenant_id: UUID) -> None:
+    refused = replace(pipeline(), steps=(refusing,))
+    first = run(db, refused, {"a": [product(1)]}, tenant_id=tenant_id)
+    again = replay(db, refused, first.run_id, tenant_id=tenant_id)
+    told = "It is dear. Ask for less."
+    assert first.reasons == again.reasons == {("validate", "price", told): 1}
+    assert stored(db, tenant_id, PipelineReject, "reason") == [(told,), (told,)]
 
 
 def test_what_only_the_database_sees_is_rejected_with_the_constraints_name(db: Database, tenant_id: UUID) -> None:

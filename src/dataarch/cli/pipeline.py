@@ -4,13 +4,14 @@ from __future__ import annotations
 
 from pathlib import Path
 from typing import Annotated
+from uuid import UUID
 
 import typer
 from sqlalchemy import func, select
 
 from dataarch.caching.database import Database
 from dataarch.cli import schedule
-from dataarch.cli.pipeline_input import AsJson, Tenant, id_of, pipeline_named, tenant_named
+from dataarch.cli.pipeline_input import AsJson, Tenant, id_of, pipeline_named, sources_of, tenant_named
 from dataarch.cli.pipeline_progress import shown_progress
 from dataarch.cli.pipeline_rejects import write_csv, write_json_lines
 from dataarch.cli.pipeline_tables import (
@@ -46,6 +47,14 @@ Given = Annotated[
 ]
 OfRun = Annotated[str, typer.Argument(metavar="RUN", help="The run's id, as `runs` shows it.")]
 Batch = Annotated[int, typer.Option("--batch", min=1, help="Records of a transaction at the most.")]
+Parameters = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--param",
+        metavar="NAME[:TYPE]=VALUE",
+        help="A parameter of a query, as text or of a type: text, integer, decimal, date, time or uuid. Repeat it.",
+    ),
+]
 Limit = Annotated[int, typer.Option("--limit", min=1, help="How many are shown at the most.")]
 All = Annotated[bool, typer.Option("--all", help="Show those too that were replayed.")]
 Csv = Annotated[Path | None, typer.Option("--csv", help="Write all of them to this file as CSV.")]
@@ -53,15 +62,24 @@ JsonLines = Annotated[Path | None, typer.Option("--jsonl", help="Write all of th
 
 
 @app.command()
-def run(named: Named, source: Given = None, *, tenant: Tenant, batch: Batch = BATCH, as_json: AsJson = False) -> None:
+def run(
+    named: Named,
+    source: Given = None,
+    *,
+    tenant: Tenant,
+    parameters: Parameters = None,
+    batch: Batch = BATCH,
+    as_json: AsJson = False,
+) -> None:
     """Read what is new of a source, load it, and account for every record; goes on where it was stopped."""
     pipeline = pipeline_named(named)
-    sources = pipeline.extract.sources(source)
+    given, sources = sources_of(pipeline, source, parameters or ())
     with Database(Settings.load()) as db:
         tenant_id = tenant_named(db, tenant)
         with shown_progress(console(), sources, quiet=as_json) as on_progress:
-            outcome = run_pipeline(db, pipeline, source, tenant_id=tenant_id, batch=batch, on_progress=on_progress)
-    _show(outcome, tenant, as_json=as_json)
+            outcome = run_pipeline(db, pipeline, given, tenant_id=tenant_id, batch=batch, on_progress=on_progress)
+        elsewhere = _elsewhere(db, outcome, tenant_id)
+    _show(outcome, tenant, elsewhere, as_json=as_json)
 
 
 @app.command()
@@ -73,14 +91,15 @@ def replay(
     batch: Batch = BATCH,
     as_json: AsJson = False,
 ) -> None:
-    """Take the rejects of a run through its pipeline again, and load what passes now; each is loaded once."""
+    """Take a tenant's rejects of a run through its pipeline again, and load what passes now; each is loaded once."""
     run_id = id_of(of_run, "run")
     pipeline = pipeline_named(named)
     with Database(Settings.load()) as db:
         tenant_id = tenant_named(db, tenant)
         with shown_progress(console(), [], quiet=as_json) as on_progress:
             outcome = replay_rejects(db, pipeline, run_id, tenant_id=tenant_id, batch=batch, on_progress=on_progress)
-    _show(outcome, tenant, as_json=as_json)
+        elsewhere = _elsewhere(db, outcome, tenant_id)
+    _show(outcome, tenant, elsewhere, as_json=as_json)
 
 
 @app.command()
@@ -152,12 +171,18 @@ def rejects(
         console().print(f"{len(found):,} of {total:,}; all of them: --csv FILE or --jsonl FILE.", soft_wrap=True)
 
 
-def _show(outcome: Outcome, slug: str, *, as_json: bool) -> None:
+def _elsewhere(db: Database, outcome: Outcome, tenant_id: UUID) -> int:
+    """Return how many rejects are kept with other tenants: those that only the database refused there."""
+    with db.tenant(tenant_id) as session:
+        return outcome.counts.rejected - session.get_one(PipelineRun, (tenant_id, outcome.run_id)).rejected
+
+
+def _show(outcome: Outcome, slug: str, elsewhere: int, *, as_json: bool) -> None:
     """Show what became of a run; exit with 1 where a source could not be read to its end."""
     if as_json:
-        print_json(outcome_described(outcome))
+        print_json(outcome_described(outcome, elsewhere))
     else:
-        show_outcome(console(), outcome, slug)
+        show_outcome(console(), outcome, slug, elsewhere)
     for failed in outcome.failed:
         say_error(str(failed.error))
     if outcome.failed:

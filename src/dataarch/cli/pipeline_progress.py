@@ -1,10 +1,11 @@
-"""How far a run is: a bar on a terminal, a plain line for each source elsewhere."""
+"""How far a run is: a bar on a terminal, a plain line for each source elsewhere; for every command that runs one."""
 
 from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from os import SEEK_END
 from pathlib import Path
 from typing import NamedTuple
 
@@ -21,8 +22,10 @@ __all__ = ["shown_progress"]
 EVERY = 10.0
 """Seconds after which a source that is still read is told of again, where there is no bar."""
 
-PACKED = (b"\x1f\x8b", b"\x28\xb5\x2f\xfd")
-"""How gzip and Zstandard begin: how far such a file is read is not known before its end."""
+GZIP = b"\x1f\x8b"
+SMALLEST_GZIP = 18
+ZSTANDARD = b"\x28\xb5\x2f\xfd"
+"""How such a file begins: how far it is read is not known before its end."""
 
 
 @contextmanager
@@ -59,7 +62,9 @@ class _Lines:
     def end(self) -> None:
         """Say what has become of all records up to here."""
         if self._last is not None:
-            self._console.print(plain(f"{self._last.source}: {_said(self._last.counts)} so far"), soft_wrap=True)
+            last = self._last
+            of = last.source if last.first == last.source else f"{last.first} … {last.source}"
+            self._console.print(plain(f"{of}: {_said(last.counts)} so far"), soft_wrap=True)
             self._at = time.monotonic()
 
 
@@ -81,10 +86,21 @@ def _bar(console: Console) -> Progress:
 
 
 class _Piece(NamedTuple):
-    """A source's part of all bytes: where it begins, and how many are its; 0 where one cannot tell how far it is."""
+    """A source's part of all bytes.
+
+    Attributes:
+        begin: where it begins.
+        size: how many of them are its.
+        whole: how many of the bytes that positions count it has; 0 where one cannot tell how far it is read.
+    """
 
     begin: int
     size: int
+    whole: int
+
+    def done(self, count: int) -> float:
+        """Return where all sources are when so many bytes of this one are read."""
+        return self.begin + (self.size * min(1.0, count / self.whole) if self.whole else 0)
 
 
 class _Bar:
@@ -95,9 +111,9 @@ class _Bar:
         self._started = time.monotonic()
         self._pieces: dict[str, _Piece] = {}
         total = 0
-        sizes = [_size(source) for source in sources]
-        for source, (size, known) in zip(sources, sizes, strict=True):
-            self._pieces[source.name] = _Piece(total, size if known else 0)
+        for source in sources:
+            size, whole = _sizes(source)
+            self._pieces[source.name] = _Piece(total, size, whole)
             total += size
         # of a query's result nobody knows beforehand how much it is
         whole = bool(sources) and all(isinstance(source.place, Path) for source in sources)
@@ -107,10 +123,10 @@ class _Bar:
     def __call__(self, told: Told) -> None:
         seconds = time.monotonic() - self._started
         rate = told.counts.read / seconds if seconds else 0.0
-        begin, size = self._pieces.get(told.source, _Piece(0, 0))
+        piece = self._pieces.get(told.source, _Piece(0, 0, 0))
         self._bar.update(
             self._task,
-            completed=begin + min(told.bytes, size),
+            completed=piece.done(told.bytes),
             said=f"{told.counts.read:,} records · {rate:,.0f}/s · {told.counts.rejected:,} rejected",
         )
 
@@ -120,13 +136,19 @@ class _Bar:
             self._bar.update(self._task, completed=self._total)
 
 
-def _size(source: Source) -> tuple[int, bool]:
-    """Return how many bytes a source has, and whether these are the ones that positions count."""
+def _sizes(source: Source) -> tuple[int, int]:
+    """Return how many bytes a source has, and of how many its positions tell; 0 where nobody knows before its end."""
     if not isinstance(source.place, Path):
-        return 0, False
+        return 0, 0
     try:
         with source.place.open("rb") as file:
-            return source.place.stat().st_size, not file.read(4).startswith(PACKED)
+            size, first = source.place.stat().st_size, file.read(4)
+            if first.startswith(GZIP) and size >= SMALLEST_GZIP:
+                file.seek(-4, SEEK_END)
+                held = int.from_bytes(file.read(4), "little")
+                # less than that is what the last one of several pieces holds, or the rest behind 4 GB
+                return size, held if held >= size - SMALLEST_GZIP else 0
+            return size, 0 if first == ZSTANDARD else size
     except OSError:
         # who reads it says why it cannot be read
-        return 0, False
+        return 0, 0

@@ -28,11 +28,14 @@ __all__ = [
     "run_described",
     "run_table",
     "show_outcome",
+    "show_reasons",
     "source_described",
     "source_table",
 ]
 
-MOST_REASONS = 10
+MOST_REASONS = 20
+"""Reasons that are shown; one that tells the line is as frequent as broken lines are."""
+
 SHORTENED = 60
 REJECT_FIELDS = (
     "source", "number", "stage", "field", "constraint", "reason", "form", "record", "rejected_at", "replayed_by",
@@ -45,8 +48,15 @@ def print_json(found: object) -> None:
     typer.echo(json.dumps(found, indent=2, default=str))
 
 
-def show_outcome(console: Console, outcome: Outcome, slug: str) -> None:
-    """Show what became of all records, why some were rejected, and what to do about them."""
+def show_outcome(console: Console, outcome: Outcome, slug: str, elsewhere: int) -> None:
+    """Show what became of all records, why some were rejected, and what to do about them.
+
+    Args:
+        console: the terminal.
+        outcome: of the run.
+        slug: of the tenant that it was for.
+        elsewhere: how many rejects are kept with other tenants.
+    """
     counts = outcome.counts
     if not counts.read and not outcome.failed:
         console.print(plain(f"Nothing new. Run {outcome.run_id}."), soft_wrap=True)
@@ -57,13 +67,20 @@ def show_outcome(console: Console, outcome: Outcome, slug: str) -> None:
     rate = counts.read / outcome.seconds if outcome.seconds else 0.0
     console.print(f"{outcome.seconds:.1f} seconds, {rate:,.0f} rows/s", highlight=False)
     if counts.rejected:
-        _show_reasons(console, outcome)
+        show_reasons(console, outcome)
         console.print(
             plain(f"Look at them: dataarch pipeline rejects {outcome.run_id} --tenant {slug}"), soft_wrap=True
         )
+    if elsewhere:
+        console.print(
+            f"{elsewhere:,} of them wait with the tenants that they are of: look at them, and replay them, with the"
+            " --tenant of each.",
+            soft_wrap=True,
+        )
 
 
-def _show_reasons(console: Console, outcome: Outcome) -> None:
+def show_reasons(console: Console, outcome: Outcome) -> None:
+    """Show why records were rejected, and how many for each reason."""
     table = Table("stage", "field", "reason", Column("records", justify="right", overflow="fold"), title="rejected")
     shown = outcome.reasons.most_common(MOST_REASONS)
     for (stage, field, reason), count in shown:
@@ -73,11 +90,12 @@ def _show_reasons(console: Console, outcome: Outcome) -> None:
         console.print(f"… and {rest:,} for other reasons.")
 
 
-def outcome_described(outcome: Outcome) -> dict[str, Any]:
+def outcome_described(outcome: Outcome, elsewhere: int) -> dict[str, Any]:
     """Return what became of a run, as JSON takes it."""
     return {
         "run": outcome.run_id,
         **asdict(outcome.counts),
+        "rejected_elsewhere": elsewhere,
         "sources": outcome.sources,
         "seconds": round(outcome.seconds, 3),
         "reasons": [

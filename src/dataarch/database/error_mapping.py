@@ -75,6 +75,10 @@ SERVER_STATES: Mapping[str, tuple[type[DataArchError], str]] = {
     "DA009": (errors.InvalidChange, "The change cannot be made"),
 }
 
+OWN_HINTS = frozenset({errors.SchemaNotMigrated, errors.DiskFull})
+"""Whose hint of their own says more than the server's: for an unknown name that is a type cast, never a migration, and
+for a full disk it says nothing of what was committed."""
+
 UNREACHABLE_CLASSES = ("08", "57P")
 """SQLSTATE classes of a connection that broke and of a server that shuts down or starts up."""
 
@@ -123,8 +127,7 @@ def named_error(error: psycopg.Error) -> DataArchError | None:
         return _refused(error)
     if state in SERVER_STATES:
         kind, what = SERVER_STATES[state]
-        # what the server suggests for a name it does not know is a type cast, never a migration
-        hint = None if kind is errors.SchemaNotMigrated else error.diag.message_hint
+        hint = None if kind in OWN_HINTS else error.diag.message_hint
         return kind(f"{what}: {_said(error)}.", hint=hint, sqlstate=state)
     if _unreachable(error, state):
         return errors.ServerUnreachable(f"The database cannot be reached: {_said(error)}.", sqlstate=state or None)

@@ -295,7 +295,7 @@ def reject_row(source: str, reject: Reject) -> Mapping[str, Any]:
         "number": reject.number,
         "stage": reject.stage,
         "field": kept(reject.field, LONGEST_FIELD),
-        "reason": kept(reject.reason, LONGEST_REASON) or "Nobody has said why.",
+        "reason": kept(reject.told, LONGEST_REASON) or "Nobody has said why.",
         "constraint_name": reject.constraint[:63] or None,
         "form": form,
         "record": record,

@@ -71,27 +71,26 @@ class Division:
 
     def of(self, group: Group) -> Load:
         """Return a group in portions, the rows of each prepared by the pipeline's loader."""
-        own, others = group, dict[UUID, list[Share]]()
-        if (whose := self._work.pipeline.tenant_by) is not None:
-            own, others = self._by_tenant(group, whose)
-        theirs = {tenant_id: self._portion(shares, tenant_id) for tenant_id, shares in others.items()}
-        return Load(group, self._portion(own, self._work.tenant_id), theirs)
-
-    def _portion(self, shares: Group, tenant_id: UUID) -> Portion:
-        return Portion(shares, self._work.prepared([one.ready for one in shares], tenant_id))
-
-    def _by_tenant(
-        self, group: Group, whose: Callable[[Row], TenantName]
-    ) -> tuple[list[Share], dict[UUID, list[Share]]]:
-        """Divide batches: what has no tenant stays with this one, and so does what was rejected before."""
         mine: list[Share] = []
         others: dict[UUID, list[Share]] = {}
         for one in group:
-            own, shares = self._shares(one.batch, whose)
+            own, shares = self.shares(one.batch)
             mine.append(one.of(own))
             for tenant_id, share in shares.items():
                 others.setdefault(tenant_id, []).append(one.of(share))
-        return mine, others
+        theirs = {tenant_id: self._portion(shares, tenant_id) for tenant_id, shares in others.items()}
+        return Load(group, self._portion(mine, self._work.tenant_id), theirs)
+
+    def shares(self, batch: Batch) -> tuple[Batch, Mapping[UUID, Batch]]:
+        """Return what stays with the run's own tenant, and what others have of a batch; they are made where need be.
+
+        What has no tenant is rejected, and stays, and so does what was rejected before.
+        """
+        whose = self._work.pipeline.tenant_by
+        return (batch, {}) if whose is None else self._shares(batch, whose)
+
+    def _portion(self, shares: Group, tenant_id: UUID) -> Portion:
+        return Portion(shares, self._work.prepared([one.ready for one in shares], tenant_id))
 
     def _shares(self, batch: Batch, whose: Callable[[Row], TenantName]) -> tuple[Batch, dict[UUID, Batch]]:
         # by their slugs: names that differ in more than that are one tenant

@@ -95,7 +95,7 @@ class Outcome:
         counts: over all of its sources and tenants.
         sources: how many sources had something new.
         seconds: how long it took.
-        reasons: rejects by stage, field and reason; what comes after a thousand of them counts as others.
+        reasons: rejects by stage, field and reason with its hint; what comes after a thousand of them counts as others.
         failed: sources that could not be read to their end.
         inputs: how much was read from each source, by its name.
         outputs: how many rows were written, by the names of their tables.
@@ -126,7 +126,7 @@ class Outcome:
         self.counts += counts
         self.outputs.update(written)
         for one in rejects:
-            reason = (one.stage, one.field, one.reason)
+            reason = (one.stage, one.field, one.told)
             if len(self.reasons) >= MOST_REASONS and reason not in self.reasons:
                 reason = (one.stage, "", OTHER)
             self.reasons[reason] += 1

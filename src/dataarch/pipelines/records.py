@@ -71,6 +71,7 @@ class Reject:
         record: as it was extracted; text, where no record could be made of it.
         field: the field it is about; empty where it is about none, or all.
         constraint: the constraint of the database that refused it; empty where none did.
+        hint: what to do about it; may be empty.
     """
 
     number: int
@@ -79,6 +80,12 @@ class Reject:
     record: Row | str
     field: str = ""
     constraint: str = ""
+    hint: str = ""
+
+    @property
+    def told(self) -> str:
+        """What is wrong and what to do about it, as it is stored and counted."""
+        return f"{self.reason} {self.hint}".strip()
 
 
 @dataclass(frozen=True, slots=True)
@@ -167,4 +174,5 @@ def rejected(batch: Batch, at: int, stage: Stage, error: DataArchError) -> Rejec
         record=batch.originals[at],
         field=error.column or "",
         constraint=error.constraint or "",
+        hint=error.hint,
     )

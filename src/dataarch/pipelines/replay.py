@@ -5,9 +5,11 @@ from __future__ import annotations
 import json
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from itertools import groupby
 from uuid import UUID
 
+import msgspec
 from sqlalchemy import bindparam, select, text
 from sqlalchemy.dialects.postgresql import ARRAY
 from sqlalchemy.types import Uuid
@@ -15,12 +17,13 @@ from sqlalchemy.types import Uuid
 from dataarch.clock import utcnow
 from dataarch.database.unit_of_work import Database
 from dataarch.errors import InvalidValue, UnknownRun
-from dataarch.models import PipelineReject, PipelineRun, Tenant
+from dataarch.models import PipelineReject, PipelineRun
 from dataarch.pipelines.books import Books, busy
+from dataarch.pipelines.division import Division
 from dataarch.pipelines.outcome import Outcome, Progress
 from dataarch.pipelines.pipeline import Pipeline
 from dataarch.pipelines.reading import Ready
-from dataarch.pipelines.records import Batch, Position, Reject, Row, Source, Stage, accounted, each
+from dataarch.pipelines.records import Batch, Position, Reject, Row, Source, Stage, accounted
 from dataarch.pipelines.work import BATCH, Told, Work
 
 __all__ = ["replay"]
@@ -32,6 +35,18 @@ MARK = text(
     WHERE tenant_id = :tenant AND id = ANY(:ids) AND replayed_by IS NULL RETURNING id
     """
 ).bindparams(bindparam("ids", type_=ARRAY(Uuid())))
+
+HANDED_OVER = "It was rejected for another tenant, before it was known that it is of this one."
+HANDED = ("id", "source", "number", "stage", "form", "record")
+HAND_OVER = text(
+    """
+    INSERT INTO pipeline_rejects (tenant_id, run_id, replayed_by, id, source, number, stage, reason, form, record)
+    SELECT :tenant, :run, :run, id, source, number, stage, :reason, form, record
+    FROM json_to_recordset(CAST(:rows AS json)) AS given (id uuid, source text, number bigint, stage text, form text,
+                                                          record text)
+    ON CONFLICT (tenant_id, id) DO NOTHING RETURNING id
+    """
+).columns(id=Uuid())
 
 
 def replay(
@@ -60,8 +75,10 @@ def replay(
         UnknownRun: the tenant has no such run of this pipeline.
         PipelineBusy: the pipeline is running for this tenant already.
 
-    Where the pipeline says of each record whose it is, only those of this tenant are loaded; the others are rejected
-    again. A reject is replayed once: the transaction that loads it marks it. Safe to repeat, and after a kill.
+    Where the pipeline says of each record whose it is, each is loaded for the tenant that it turns out to be of, which
+    has a run with the same id then. What a run has rejected for its other tenants waits with these, and is replayed for
+    each of them: the application sees one tenant at a time. A reject is replayed once: the transaction that loads it
+    marks it. Safe to repeat, and after a kill.
     """
     return _Replay(db, pipeline, tenant_id, batch=batch, on_progress=on_progress, replay_of=run_id).rejects()
 
@@ -101,8 +118,14 @@ class _Replay(Work):
 
     def _again(self, source: str, rejects: Sequence[PipelineReject]) -> None:
         extracted = utcnow()
-        batch = accounted(self._own(self.pipeline.through(self._extracted(source, rejects))))
+        batch, others = Division(self).shares(accounted(self.pipeline.through(self._extracted(source, rejects))))
         ready = Ready(batch, extracted, utcnow())
+        by_number = {one.number: one for one in rejects}
+        for tenant_id, theirs in others.items():
+            taken = [by_number[number] for number in theirs.numbers]
+            work = partial(self._hand_over, ready=ready._replace(batch=theirs), taken=taken)
+            self.add(self.within(tenant_id, work))
+            self.others.add(tenant_id)
 
         def load(books: Books) -> Told:
             marked = books.session.execute(MARK, {**books.whose, "ids": [one.id for one in rejects]})
@@ -114,20 +137,18 @@ class _Replay(Work):
         self.outcome.sources += 1
         self.tell(ready)
 
-    def _own(self, batch: Batch) -> Batch:
-        """Return a batch without what turns out to be another tenant's: a replay writes for one alone."""
-        whose = self.pipeline.tenant_by
-        if whose is None:
-            return batch
-        with self.db.tenant(self.tenant_id) as session:
-            slug = session.get_one(Tenant, self.tenant_id).slug
+    def _hand_over(self, books: Books, ready: Ready, taken: Sequence[PipelineReject]) -> Told:
+        """Load rejects for the tenant that they are of, but for those that a replay did which was killed behind it.
 
-        def own(row: Row) -> Row:
-            if (name := whose(row).slug) != slug:
-                raise InvalidValue(f"It belongs to the tenant {name}: load it from a source of its own.")
-            return row
-
-        return each(batch, Stage.LOAD, own)
+        The tenant keeps them under their own ids, as replayed: that is what tells.
+        """
+        if books.session.tenant_id not in self.others:
+            books.begin()
+        rows = [{name: getattr(one, name) for name in HANDED} for one in taken]
+        given = {"reason": HANDED_OVER, "rows": msgspec.json.encode(rows).decode()}
+        new = set(books.session.scalars(HAND_OVER, {**books.whose, **given}))
+        batch = ready.batch.part([at for at, one in enumerate(taken) if one.id in new])
+        return self.write(books, [ready._replace(batch=batch)])
 
     def _extracted(self, source: str, rejects: Sequence[PipelineReject]) -> Batch:
         """Return rejects as the extractor would give them now."""
@@ -141,8 +162,8 @@ class _Replay(Work):
                 rows.append(self._record(one))
                 numbers.append(one.number)
             except InvalidValue as error:
-                text_of = json.loads(one.record)
-                still.append(Reject(one.number, Stage.EXTRACT, error.message, text_of, error.column or ""))
+                text_of, field = json.loads(one.record), error.column or ""
+                still.append(Reject(one.number, Stage.EXTRACT, error.message, text_of, field, hint=error.hint))
         after = Position(before.records + len(rejects))
         return Batch(Source(source, None), before, after, rows, numbers, rows, still)
 

@@ -60,6 +60,30 @@ def test_records_come_once_wherever_reading_stops_and_goes_on(tmp_path: Path, si
         assert batches[-1].after == whole[-1].after
 
 
+def test_bytes_grow_with_the_records_and_are_the_same_wherever_reading_goes_on(tmp_path: Path) -> None:
+    source = stored(tmp_path, TABLE, rows=30)
+    whole = all_of(READ, source, 10)
+    bytes_read = [batch.after.bytes for batch in whole]
+    size = source.place.stat().st_size
+    assert bytes_read == sorted(bytes_read)
+    assert len(set(bytes_read[:-1])) == 10
+    assert bytes_read[4] < size * 0.6
+    assert bytes_read[-1] == size
+    for batch in whole:
+        assert all_of(READ, source, 10, batch.after)[-1].after == whole[-1].after
+        assert batch.after in [one.after for one in all_of(READ, source, 5, batch.before)]
+
+
+def test_a_position_of_an_earlier_version_which_counted_the_whole_file_is_still_known(tmp_path: Path) -> None:
+    source = stored(tmp_path, TABLE)
+    place = all_of(READ, source, 10)[2].after
+    earlier = Position(30, source.place.stat().st_size, place.checksum)
+    assert READ.resume(source, earlier) is earlier
+    batches = all_of(READ, source, 10, earlier)
+    assert numbers_of(batches) == list(range(31, 101))
+    assert all(batch.before.bytes <= batch.after.bytes for batch in batches)
+
+
 def test_another_file_is_read_from_its_beginning(tmp_path: Path) -> None:
     source = stored(tmp_path, TABLE)
     last = all_of(READ, source)[-1].after

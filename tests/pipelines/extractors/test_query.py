@@ -113,6 +113,15 @@ def test_a_key_that_rows_could_be_lost_by_stops_the_run(url: str, change: str, t
         assert told in error.message
 
 
+@pytest.mark.parametrize("key", ["'T' || char(0)", "CAST(x'54' || x'00' AS text)"])
+def test_a_key_that_no_postgresql_can_keep_stops_the_run(url: str, key: str) -> None:
+    query = Query(url, f"SELECT 'T1' AS code UNION ALL SELECT {key} AS code", key="code")
+    batches, error = until_refused(query, source_of(query), 1)
+    assert rows_of(batches) in ([], [{"code": "T1"}])
+    assert "has a key 'code' that holds" in error.message
+    assert "NUL" in error.message
+
+
 def test_a_second_row_with_the_last_key_is_noticed_where_reading_goes_on(url: str) -> None:
     query = Query(url, STATEMENT)
     last = kept(all_of(query, source_of(query))[-1].after)

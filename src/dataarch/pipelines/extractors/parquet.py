@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from bisect import bisect_left
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from importlib import import_module
+from itertools import accumulate
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +25,9 @@ from dataarch.pipelines.records import Batch, Position, Reject, Row, Source, Sta
 __all__ = ["ParquetFiles"]
 
 ENDINGS = (".parquet",)
+SIZE = "size"
+"""Where the state of a position has the bytes of the whole file."""
+
 AGAIN = "Fetch it again; what was read before stays."
 NOT_A_VALUE = (ValueError, OverflowError, KeyError)
 
@@ -36,7 +41,8 @@ class ParquetFiles:
     microsecond, text that is not UTF-8) is rejected with its column; its text is a JSON object.
 
     A Parquet file cannot grow: a position holds the checksum of the whole file, and a file of another content is read
-    from its beginning. Row groups that were read before are passed over.
+    from its beginning. Row groups that were read before are passed over. Its bytes are the part of the file's that the
+    records have which were read, by the sizes of their row groups.
 
     Attributes:
         columns: what the file must hold, in any order; without it, any columns are read.
@@ -89,25 +95,28 @@ class ParquetFiles:
             before = _changed(source)
         if position.bytes and not _is(mark, position):
             raise Unreadable("is not the file any longer that was read before", "Read it anew.")
-        mark.records = position.records
-        place = position
+        records, place = position.records, position
         with _readable():
             file = library.parquet.ParquetFile(source.place, buffer_size=BLOCK, page_checksum_verification=True)
         with file:
             check_columns(file.schema_arrow.names, self.columns, self.optional)
-            pieces = _from(file, position.records, size)
+            shares = _shares(file.metadata)
+            if records and SIZE not in position.state:
+                # of an earlier version, which counted all bytes from the first record on
+                place = _position(mark, records, _share(shares, records))
+            pieces = _from(file, records, size)
             while (piece := _next(pieces)) is not None:
-                rows, rejects = _records(piece, mark.records + 1)
-                mark.records += piece.num_rows
+                rows, rejects = _records(piece, records + 1)
+                records += piece.num_rows
                 wrong = {reject.number for reject in rejects}
-                numbers = [n for n in range(place.records + 1, mark.records + 1) if n not in wrong]
-                after = mark.position({}, end=False)
+                numbers = [n for n in range(place.records + 1, records + 1) if n not in wrong]
+                after = _position(mark, records, _share(shares, records))
                 yield Batch(source, place, after, rows, numbers, rows, rejects)
                 place = after
         with _readable():
             if _changed(source) != before:
                 raise Unreadable("has changed while it was read", "Read it again when nobody writes it.")
-        yield Batch(source, place, mark.position({}, end=True), [], [], [])
+        yield Batch(source, place, _position(mark, records, 1.0, end=True), [], [], [])
 
 
 def _pyarrow() -> Any:
@@ -140,7 +149,27 @@ def _summed(source: Source) -> Mark:
 
 
 def _is(mark: Mark, position: Position) -> bool:
-    return mark.bytes == position.bytes and mark.checksum == position.checksum
+    return mark.bytes == position.state.get(SIZE, position.bytes) and mark.checksum == position.checksum
+
+
+def _position(mark: Mark, records: int, share: float, *, end: bool = False) -> Position:
+    """Return how far a file is read; some of its bytes, however few, belong to any record."""
+    return Position(records, max(1, int(mark.bytes * share)), mark.checksum, {SIZE: mark.bytes}, end=end)
+
+
+def _shares(metadata: Any) -> list[tuple[int, int]]:
+    """Return for each row group how many records and how many unpacked bytes lie up to its end."""
+    groups = [metadata.row_group(number) for number in range(metadata.num_row_groups)]
+    sizes = accumulate(max(1, group.total_byte_size) for group in groups)
+    return list(zip(accumulate(group.num_rows for group in groups), sizes, strict=True))
+
+
+def _share(shares: list[tuple[int, int]], records: int) -> float:
+    """Return which part of a file's bytes so many records have; those of one row group are taken as equal."""
+    at = bisect_left(shares, records, key=lambda group: group[0])
+    begun, passed = shares[at - 1] if at else (0, 0)
+    end, size = shares[at]
+    return (passed + (size - passed) * (records - begun) / (end - begun)) / shares[-1][1]
 
 
 def _changed(source: Source) -> tuple[int, int, int]:

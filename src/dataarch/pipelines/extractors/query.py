@@ -27,7 +27,8 @@ from sqlalchemy.engine import make_url
 from sqlalchemy.exc import ArgumentError, NoSuchModuleError, SQLAlchemyError
 
 from dataarch.database.settings import POSTGRESQL_NAMES, database_url
-from dataarch.errors import DependencyMissing, InvalidUrl, InvalidValue, shown
+from dataarch.errors import DependencyMissing, InvalidText, InvalidUrl, InvalidValue, shown
+from dataarch.models.types import storable_text
 from dataarch.pipelines.extractors.files import printable
 from dataarch.pipelines.extractors.json_lines import JsonLines
 from dataarch.pipelines.extractors.opening import Unreadable
@@ -195,11 +196,21 @@ def _asked() -> Iterator[None]:
 def _kept(value: Any, name: str) -> list[str]:
     for kind, (made, _) in KEYS.items():
         if isinstance(value, made) and not isinstance(value, bool):
-            return [kind, value.isoformat() if isinstance(value, date) else str(value)]
+            return [kind, _storable(value.isoformat() if isinstance(value, date) else str(value), name)]
     raise Unreadable(
         f"has a key {shown(name)} of type {type(value).__name__}, which cannot be kept",
         "Name a key of whole numbers, text, UUIDs, dates, times or decimals.",
     )
+
+
+def _storable(text_of: str, name: str) -> str:
+    try:
+        return storable_text(text_of)
+    except InvalidText as broken:
+        raise Unreadable(
+            f"has a key {shown(name)} that holds what cannot be kept: {broken.message.removesuffix('.')}",
+            "Name another key, or leave such rows out.",
+        ) from None
 
 
 def _key(state: Mapping[str, Any]) -> Any:
