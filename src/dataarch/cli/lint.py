@@ -47,9 +47,12 @@ def lint(revision: Revisions = None, *, config: Ini = None, citus: Citus = False
 
 
 def _summary(project: Project, found: list[Finding]) -> str:
-    looked_at = f"{len(project.revisions)} revisions and {len(project.tables)} tables"
-    number = "1 finding" if len(found) == 1 else f"{len(found) or 'no'} findings"
-    return f"{number} in {looked_at}"
+    looked_at = f"{_counted(len(project.revisions), 'revision')} and {_counted(len(project.tables), 'table')}"
+    return f"{_counted(len(found), 'finding')} in {looked_at}"
+
+
+def _counted(number: int, what: str) -> str:
+    return f"{number or 'no'} {what}{'' if number == 1 else 's'}"
 
 
 def _near(one: Finding) -> Finding:

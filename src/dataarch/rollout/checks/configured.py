@@ -9,7 +9,6 @@ from pathlib import Path
 
 from alembic.config import Config
 from alembic.script import ScriptDirectory
-from alembic.util import CommandError
 from sqlalchemy import MetaData
 from sqlalchemy.orm import DeclarativeBase
 
@@ -44,8 +43,11 @@ def configured(ini: str | None = None, *, only: Collection[str] = (), citus: boo
         sys.path.insert(0, here)
     try:
         list(ScriptDirectory.from_config(config).walk_revisions())
-    except (CommandError, ImportError, SyntaxError, OSError) as broken:
-        raise ConfigurationError(f"The revisions cannot be read: {broken}.", hint="See `alembic history`.") from broken
+    except Exception as broken:
+        said = " ".join(str(broken).split())
+        raise ConfigurationError(
+            f"The revisions cannot be read: {type(broken).__name__}: {said}.", hint="See `alembic history`."
+        ) from broken
     return Project(config, _models(settings.models), tuple(only), citus)
 
 

@@ -13,6 +13,7 @@ from typing import Any
 
 from alembic.config import Config
 from alembic.operations import MigrateOperation, Operations
+from alembic.operations.ops import ExecuteSQLOp
 from alembic.runtime.environment import EnvironmentContext
 from alembic.script import Script, ScriptDirectory
 
@@ -83,7 +84,7 @@ class _Recorder(StringIO):
                 return frame.f_lineno, operation
             given = frame.f_locals.get("operation")
             if frame.f_code.co_name == "invoke" and isinstance(given, MigrateOperation):
-                operation = given
+                operation = None if isinstance(given, ExecuteSQLOp) else given
         return 0, operation
 
 

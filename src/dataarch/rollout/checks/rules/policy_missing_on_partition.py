@@ -6,6 +6,7 @@ from collections.abc import Iterator
 
 from dataarch.rollout.checks.finding import Finding, Rule
 from dataarch.rollout.checks.project import Project
+from dataarch.rollout.operations import CreatePartitionedTableOp
 
 __all__ = ["RULE", "check"]
 
@@ -28,7 +29,7 @@ def check(project: Project) -> Iterator[Finding]:
         if table.place is None or table.place[0].revision not in checked:
             continue
         parent = project.catalog.table(table.parent or table.name)
-        made_with_it = table.parent is None and table.place[1].operation is not None and table.partitioned
+        made_with_it = isinstance(table.place[1].operation, CreatePartitionedTableOp)
         if table.parent is None and not made_with_it:
             continue
         if parent.guarded and not parent.guards_partitions and (made_with_it or not table.guarded):
