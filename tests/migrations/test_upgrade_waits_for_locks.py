@@ -68,7 +68,7 @@ def in_background(revisions: Revisions, *, down: bool = False, revision: str = "
         yield run
 
 
-def test_m28_readers_go_on_while_a_ddl_waits_for_a_long_reader_and_it_succeeds_in_the_end(revisions: Revisions) -> None:
+def test_readers_go_on_while_a_ddl_waits_for_a_long_reader_and_it_succeeds_in_the_end(revisions: Revisions) -> None:
     patient(revisions)
     revisions.write(BOTH)
     served, refused = [0, 0], list[object]()

@@ -14,8 +14,10 @@ from dataarch.database.settings import Settings
 from dataarch.errors import ConfigurationError, DependencyMissing
 from dataarch.models import Base
 from dataarch.models.declared import RowPolicy, declare
-from dataarch.rollout.checks import Project, findings
+from dataarch.rollout.checks import NOT_RENDERED, RULES, Project, Rule, findings
+from dataarch.rollout.checks.exceptions import RULE as EXCEPTION
 from dataarch.rollout.revisions import revisions
+from fixtures.databases import ROOT
 from rollout.checks.lint_support import Folder, line_of
 
 UPDATE = 'op.execute("UPDATE users SET id = id")'
@@ -160,3 +162,13 @@ def test_a_revision_that_is_not_there_is_refused(folder: Folder) -> None:
 
 def test_the_projects_own_revisions_and_models_pass_or_have_reasons() -> None:
     assert findings(Project(revisions(Settings()), Base)) == []
+
+
+PAGE = " ".join((ROOT / "docs" / "reference" / "lint.md").read_text().split())
+
+
+@pytest.mark.parametrize("rule", [*RULES, NOT_RENDERED, EXCEPTION], ids=lambda rule: str(rule.name))
+def test_each_rule_has_its_section_on_the_page_in_the_same_words(rule: Rule) -> None:
+    assert f"## {rule.name} {rule.blocks} {rule.why}" in PAGE
+    if rule.name != "citus":
+        assert " ".join(rule.instead.split()) in PAGE
