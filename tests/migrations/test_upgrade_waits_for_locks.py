@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import asyncio
 import threading
+import time
 from collections.abc import Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
@@ -14,6 +16,7 @@ import pytest
 from alembic import command
 from psycopg.errors import LockNotAvailable
 from sqlalchemy import Connection, create_engine, text
+from sqlalchemy.ext.asyncio import create_async_engine
 
 from dataarch.database.settings import Settings
 from dataarch.errors import AlreadyExists, ConfigurationError, LockTimeout
@@ -59,8 +62,9 @@ def in_background(revisions: Revisions, *, down: bool = False, revision: str = "
     """Upgrade in a thread, and let it be tried several times before the block begins."""
     with ThreadPoolExecutor(1) as pool, owner_connection(revisions.settings) as watch:
         run = pool.submit(revisions.down, revision) if down else pool.submit(revisions.up, revision)
-        tries, waited = 0, False
+        tries, waited, deadline = 0, False, time.monotonic() + 30
         while tries < 4:
+            assert time.monotonic() < deadline, "it is not tried again"
             assert not run.done(), run.result()
             waits = watch.execute("SELECT FROM pg_locks WHERE locktype = 'relation' AND NOT granted").rowcount > 0
             tries += waits and not waited
@@ -87,13 +91,16 @@ def test_readers_go_on_while_a_ddl_waits_for_a_long_reader_and_it_succeeds_in_th
 
     with ThreadPoolExecutor(2) as pool:
         readers = [pool.submit(read, number) for number in (0, 1)]
-        with reading(revisions, "b") as reader, in_background(revisions) as upgrade:
-            before = list(served)
-            while any(now < then + 50 for now, then in zip(served, before, strict=True)):
-                assert not upgrade.done()
-            reader.rollback()
-            upgrade.result(60)
-        stop.set()
+        try:
+            with reading(revisions, "b") as reader, in_background(revisions) as upgrade:
+                before = list(served)
+                while any(now < then + 50 for now, then in zip(served, before, strict=True)):
+                    assert not upgrade.done()
+                    assert not refused
+                reader.rollback()
+                upgrade.result(60)
+        finally:
+            stop.set()
         for one in readers:
             one.result(60)
     assert refused == []
@@ -290,6 +297,35 @@ def test_a_transaction_of_the_callers_stays_open_and_keeps_what_he_did_in_it(rev
         assert answers(revisions.settings, COLUMNS) == []
     assert answers(revisions.settings, COLUMNS) == ["a", "b"]
     assert 7 in answers(revisions.settings, "SELECT id FROM a")
+
+
+def test_an_upgrade_over_asyncio_is_run_again_too(revisions: Revisions) -> None:
+    patient(revisions)
+    revisions.write(BOTH)
+
+    def upgrade(connection: Connection) -> None:
+        config = revisions.config()
+        config.attributes["connection"] = connection
+        command.upgrade(config, "head")
+
+    async def main() -> None:
+        engine = create_async_engine(revisions.settings.owner)
+        async with engine.connect() as connection:
+            await connection.run_sync(upgrade)
+        await engine.dispose()
+
+    with (
+        ThreadPoolExecutor(1) as pool,
+        reading(revisions, "b") as reader,
+        owner_connection(revisions.settings) as watch,
+    ):
+        run = pool.submit(asyncio.run, main())
+        while not watch.execute("SELECT FROM pg_locks WHERE locktype = 'relation' AND NOT granted").fetchall():
+            assert not run.done(), run.result()
+        watch.execute("SELECT pg_sleep(0.3)")
+        reader.rollback()
+        run.result(60)
+    assert answers(revisions.settings, COLUMNS) == ["a", "b"]
 
 
 SAY = "op.execute(\"CREATE TABLE said AS SELECT current_setting('lock_timeout') AS wait\")"

@@ -85,6 +85,7 @@ def patiently(connection: Connection, limits: Limits) -> Iterator[Patience]:
     patience = Patience(connection, limits, Watcher(connection, int(pid or 0)))
     listeners = (
         (connection.engine, "do_execute", patience.execute),
+        (connection.engine, "do_executemany", patience.execute_many),
         (connection.engine, "do_execute_no_params", patience.execute_bare),
         (connection, "commit", patience.note_commit),
     )
@@ -164,6 +165,11 @@ class Patience:
             cursor, statement, lambda: context.dialect.do_execute(cursor, statement, parameters, context)
         )
 
+    def execute_many(self, cursor: Any, statement: str, parameters: Any, context: Any) -> bool | None:
+        """Run a statement with many sets of parameters: listener for ``do_executemany``."""
+        do = context.dialect.do_executemany
+        return self._watched(cursor, statement, lambda: do(cursor, statement, parameters, context))
+
     def execute_bare(self, cursor: Any, statement: str, context: Any) -> bool | None:
         """Run a statement without parameters: listener for ``do_execute_no_params``."""
         return self._watched(
@@ -184,8 +190,8 @@ class Patience:
         self._connection.execute(text(f"SET {PATIENCE_SETTING} = '{self._limits.patience} seconds'"))
 
     def _watched(self, cursor: Any, statement: str, execute: Callable[[], None]) -> bool | None:
-        # the engine may have other connections
-        if self._step is None or cursor.connection is not self._driver:
+        # the engine may have other connections; one for asyncio cannot be looked at, yet its revisions are run again
+        if self._step is None or getattr(cursor, "connection", None) is not self._driver:
             return None
         self._statement = statement
         if cursor.connection.autocommit:

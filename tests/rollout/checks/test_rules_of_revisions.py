@@ -63,6 +63,11 @@ DANGERS = {
         """,
         "logs has a policy, and logs_1 has none.",
     ),
+    "partition that comes after the policies": (
+        "policy-missing-on-partition",
+        'op.execute("CREATE TABLE orders_1 PARTITION OF orders FOR VALUES FROM (MINVALUE) TO (MAXVALUE)")',
+        "orders has a policy, and orders_1 has none.",
+    ),
     "partitioned table without isolation": (
         "policy-missing-on-partition",
         """
@@ -137,6 +142,10 @@ GENTLE = {
         op.create_partitioned_table("logs", sa.Column("tenant_id", sa.Uuid(), primary_key=True),
             sa.Column("at", sa.Date(), primary_key=True), by="at")
         op.enable_tenant_isolation("logs")
+    """,
+    "partition that is isolated with its table": """
+        op.execute("CREATE TABLE orders_1 PARTITION OF orders FOR VALUES FROM (MINVALUE) TO (MAXVALUE)")
+        op.enable_tenant_isolation("orders")
     """,
     "foreign key with the tenant": "op.create_foreign_key('fk', 'orders', 'users', ['tenant_id', 'user_id'],"
     " ['tenant_id', 'id'])",

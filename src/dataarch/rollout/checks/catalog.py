@@ -33,7 +33,8 @@ class TableMade:
         partitioned: whether it has partitions.
         parent: the table that it is a partition of.
         guarded: whether it has a policy.
-        guards_partitions: whether its partitions are guarded with it.
+        guards_partitions: whether the partitions were guarded that it was made with.
+        has_primary_key: whether it was made with one.
     """
 
     name: str
@@ -105,7 +106,8 @@ class Catalog:
     def _operation(self, revision: RevisionSql, sent: Sent) -> None:
         if isinstance(sent.operation, EnableTenantIsolationOp):
             table = self.tables.setdefault(sent.operation.table_name, TableMade(sent.operation.table_name))
-            table.guarded = table.guards_partitions = True
+            table.guarded = True
+            self._guard_partitions(table)
         elif isinstance(sent.operation, CreatePartitionedTableOp):
             name = sent.operation.table_name
             self.tables.setdefault(name, TableMade(name, place=(revision, sent), partitioned=True))
@@ -114,7 +116,7 @@ class Catalog:
         if words[:1] == ["create"]:
             self._create(revision, sent, words)
         elif words[:2] == ["alter", "table"]:
-            table = self.tables.get(name_of(words[2:]))
+            table = self.tables.get(_altered(words))
             for action in _actions(words) if table else ():
                 if action[:1] == ["add"] and table is not None:
                     _column(table, action[2:] if action[1:2] == ["column"] else action[1:])
@@ -141,7 +143,14 @@ class Catalog:
         if "create policy" in text and ("pg_inherits" in text or "pg_partition_tree" in text):
             for table in self.tables.values():
                 if table.name in text:
-                    table.guards_partitions = True
+                    self._guard_partitions(table)
+
+    def _guard_partitions(self, table: TableMade) -> None:
+        """Note that the partitions that are there now are guarded; those that come later are not."""
+        table.guards_partitions = True
+        for partition in self.tables.values():
+            if partition.parent == table.name:
+                partition.guarded = True
 
     def _model(self, table: Table) -> None:
         known = self.tables.setdefault(table.name, TableMade(table.name))
@@ -183,6 +192,11 @@ def _table_name(words: Sequence[str]) -> int | None:
     return start + 3 if words[start : start + 3] == ["if", "not", "exists"] else start
 
 
+def _altered(words: Sequence[str]) -> str:
+    """Return the name of the table that ALTER TABLE is about."""
+    return name_of([word for word in words[2:] if word not in {"if", "exists", "only"}])
+
+
 def _actions(words: Sequence[str]) -> list[list[str]]:
     """Return what ALTER TABLE does, part by part."""
     rest = list(words[2:])
@@ -214,7 +228,7 @@ def _constraints(words: Sequence[str]) -> Iterator[tuple[str, list[str]]]:
         for action in _actions(words):
             if action[:1] == ["add"]:
                 piece = action[2:] if action[1:2] == ["column"] else action[1:]
-                yield name_of([w for w in words[2:] if w not in {"if", "exists", "only"}]), piece
+                yield _altered(words), piece
 
 
 def keys_in(words: Sequence[str]) -> Iterator[Key]:
@@ -257,7 +271,7 @@ def dropped_columns(words: Sequence[str]) -> Iterator[tuple[str, str | None]]:
     """Yield the table and the name of each column that ALTER TABLE drops."""
     if words[:2] != ["alter", "table"]:
         return
-    table = name_of([word for word in words[2:] if word not in {"if", "exists", "only"}])
+    table = _altered(words)
     for action in _actions(words):
         if action[:1] == ["drop"] and action[1:2] not in (["constraint"], ["not"]):
             named = [word for word in action[1:] if word not in {"column", "if", "exists"}]

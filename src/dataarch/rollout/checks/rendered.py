@@ -22,7 +22,7 @@ from dataarch.rollout.checks.tokens import statements
 
 __all__ = ["RevisionSql", "Sent", "rendered"]
 
-ALIVE = dataarch.rollout.operations
+GENTLE = dataarch.rollout.operations.__name__
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,6 +38,11 @@ class Sent:
     sql: str
     line: int
     operation: MigrateOperation | None
+
+    @property
+    def gentle(self) -> bool:
+        """Whether an operation of this library sent it, which takes its locks gently."""
+        return type(self.operation).__module__.startswith(GENTLE)
 
     @property
     def statements(self) -> list[list[str]]:

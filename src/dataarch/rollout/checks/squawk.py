@@ -16,7 +16,6 @@ from dataarch.rollout.checks.catalog import indexes_in
 from dataarch.rollout.checks.finding import Finding
 from dataarch.rollout.checks.project import Project
 from dataarch.rollout.checks.rendered import RevisionSql, Sent
-from dataarch.rollout.operations import CreatePartitionedIndexOp
 
 __all__ = ["EXCLUDED", "check"]
 
@@ -110,7 +109,7 @@ def _binary() -> str:
 
 def _answered_elsewhere(project: Project, rule: str, sent: Sent) -> bool:
     """Return whether an own rule says more, or an operation of ours does it gently."""
-    if isinstance(sent.operation, CreatePartitionedIndexOp):
+    if sent.gentle:
         return True
     tables = [index.table for words in sent.statements for index in indexes_in(words)]
     on_partitioned = any(project.catalog.table(table).partitioned for table in tables)

@@ -7,7 +7,6 @@ from collections.abc import Iterator
 from dataarch.rollout.checks.catalog import indexes_in
 from dataarch.rollout.checks.finding import Finding, Rule
 from dataarch.rollout.checks.project import Project
-from dataarch.rollout.operations import CreatePartitionedIndexOp
 
 __all__ = ["RULE", "check"]
 
@@ -23,7 +22,7 @@ RULE = Rule(
 def check(project: Project) -> Iterator[Finding]:
     """Yield indexes that are made on a partitioned table which was there before."""
     for revision, sent, words in project.upgrades():
-        if isinstance(sent.operation, CreatePartitionedIndexOp):
+        if sent.gentle:
             continue
         for index in indexes_in(words):
             table = project.catalog.table(index.table)

@@ -32,7 +32,8 @@ def check(project: Project) -> Iterator[Finding]:
         made_with_it = isinstance(table.place[1].operation, CreatePartitionedTableOp)
         if table.parent is None and not made_with_it:
             continue
-        if parent.guarded and not parent.guards_partitions and (made_with_it or not table.guarded):
+        bare_partitions = not parent.guards_partitions if made_with_it else not table.guarded
+        if parent.guarded and bare_partitions:
             revision, sent = table.place
             bare = "its partitions have" if made_with_it else f"{table.name} has"
             what = f"{parent.name} has a policy, and {bare} none."
