@@ -214,6 +214,7 @@ class Patience:
                 last = time.monotonic() > deadline or COMMITS_INSIDE.search(statement) is not None
                 if last or sqlstate(refused) not in PASSING:
                     raise
+                self._tries += 1
                 self._say()
                 time.sleep(next(between))
             else:
@@ -269,9 +270,9 @@ class Patience:
             if self._committed
             else "Nothing of this revision was changed."
         )
+        tries = "1 try" if self._tries == 1 else f"{self._tries} tries within {limits.patience:g} s"
         error = LockTimeout(
-            f"A lock was not granted to the revision ({self._name}) in {self._tries} "
-            f"{'try' if self._tries == 1 else 'tries'} of {limits.lock_timeout:g} s within {limits.patience:g} s: "
+            f"A lock was not granted to the revision ({self._name}) in {tries}, each of {limits.lock_timeout:g} s: "
             f"{cut} In the way: {self._named()}.",
             hint=f"{left} {self._advice()}",
             sqlstate="55P03",

@@ -139,10 +139,15 @@ def test_squawk_says_nothing_of_what_is_done_gently(folder: Folder) -> None:
         """
         op.execute("CREATE TABLE new (tenant_id uuid, id uuid, note text, PRIMARY KEY (tenant_id, id))")
         op.create_index("ix_new", "new", ["note"])
+        op.enable_tenant_isolation("new")
+        """
+    )
+    assert folder.found(with_squawk=True) == []
+    folder.write(
+        """
         with op.get_context().autocommit_block():
             op.create_index("i", "users", ["id"], postgresql_concurrently=True, if_not_exists=True)
         op.create_partitioned_index("j", "orders", ["note"])
-        op.enable_tenant_isolation("new")
         """
     )
     assert folder.found(with_squawk=True) == []

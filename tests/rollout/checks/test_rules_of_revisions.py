@@ -117,6 +117,23 @@ DANGERS = {
         'op.execute("CREATE INDEX i ON public.orders USING btree (note)")',
         "i is built under a lock on orders, which has partitions.",
     ),
+    "commit after something": (
+        "commit-in-the-middle",
+        """
+        op.add_column("users", sa.Column("a", sa.Text()))
+        with op.get_context().autocommit_block():  # here
+            op.execute("VACUUM users")
+        """,
+        "It commits here, and line 12 is part of the same revision.",
+    ),
+    "commit before something": (
+        "commit-in-the-middle",
+        """
+        op.create_partitioned_index("i", "orders", ["tenant_id", "note"])  # here
+        op.add_column("users", sa.Column("a", sa.Text()))
+        """,
+        "It commits here, and line 13 is part of the same revision.",
+    ),
     "update": (
         "backfill-in-schema-revision",
         'op.execute("UPDATE users SET id = id WHERE true")',
@@ -151,6 +168,12 @@ GENTLE = {
     " ['tenant_id', 'id'])",
     "foreign key to tenants": "op.create_foreign_key('fk', 'orders', 'tenants', ['tenant_id'], ['id'])",
     "unique with the tenant": "op.create_index('uq', 'users', ['tenant_id', 'email'], unique=True)",
+    "two commits and no more": """
+        op.execute("SET statement_timeout = 0")
+        with op.get_context().autocommit_block():
+            op.create_index("i", "users", ["tenant_id", "a"], postgresql_concurrently=True)
+        op.create_partitioned_index("j", "orders", ["tenant_id", "note"])
+    """,
     "index of partitions": "op.create_partitioned_index('i', 'orders', ['tenant_id', 'note'])",
     "rows of a new table": 'op.execute("CREATE TABLE t AS SELECT 1 AS id"); op.execute("CREATE TABLE n (id int)");'
     ' op.execute("INSERT INTO n SELECT id FROM t"); op.execute("UPDATE n SET id = 2")',

@@ -9,6 +9,7 @@ from dataarch.rollout.checks.project import Project
 from dataarch.rollout.checks.rules import (
     backfill_in_schema_revision,
     citus,
+    commit_in_the_middle,
     downgrade_loses_data,
     index_on_partitioned_table,
     index_unusable_with_policies,
@@ -23,6 +24,7 @@ __all__ = ["CHECKS", "RULES"]
 MODULES = (
     backfill_in_schema_revision,
     citus,
+    commit_in_the_middle,
     downgrade_loses_data,
     index_on_partitioned_table,
     index_unusable_with_policies,
