@@ -56,6 +56,20 @@ def test_a_terminal_shows_each_finding_in_a_frame_with_its_code(folder: Folder, 
         assert word in printed
 
 
+def test_the_configuration_leaves_history_out_and_says_what_is_always_meant(folder: Folder) -> None:
+    folder.write(DANGER)
+    path = folder.write('op.execute("ALTER TABLE users RENAME CONSTRAINT a TO b")', name="expand_names")
+    ini = folder.folder / "alembic.ini"
+    ini.write_text(ini.read_text() + "\n[dataarch]\nafter = 0002\ncitus = true\n")
+    ended = dataarch(None, folder.folder, "lint", "--json")
+    assert ended.code == 1
+    found = json.loads(ended.printed)
+    assert {one["file"] for one in found} == {f"versions/{path.name}"}
+    assert "citus" in {one["rule"] for one in found}
+    ini.write_text(ini.read_text().replace("0002", "0099"))
+    assert "0099" in refusal(dataarch(None, folder.folder, "lint"), 2)
+
+
 BAD = {
     "no such file": (("-c", "nowhere.ini"), {}, "nowhere.ini"),
     "no such revision": (("0099",), {}, "0099"),

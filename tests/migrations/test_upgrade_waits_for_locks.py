@@ -18,7 +18,7 @@ from psycopg.errors import LockNotAvailable
 from sqlalchemy import Connection, create_engine, text
 from sqlalchemy.ext.asyncio import create_async_engine
 
-from dataarch.database.settings import Settings
+from dataarch.database.settings import APP_ROLE, Settings
 from dataarch.errors import AlreadyExists, ConfigurationError, LockTimeout
 from dataarch.rollout import environment
 from fixtures.catalogs import owner_connection
@@ -154,6 +154,18 @@ def test_giving_up_it_names_who_is_in_the_way_and_has_changed_nothing(revisions:
     assert answers(revisions.settings, COLUMNS) == []
     revisions.up()
     assert answers(revisions.settings, COLUMNS) == ["a", "b"]
+
+
+def test_who_may_not_be_looked_at_is_named_all_the_same(revisions: Revisions, template: str) -> None:
+    with owner_connection(revisions.settings) as connection:
+        connection.execute(f"GRANT SELECT ON a TO {APP_ROLE}")
+    revisions.write(ADD)
+    with psycopg.connect(libpq(revisions.settings.application)) as reader:
+        reader.execute("SELECT count(*) FROM a")
+        pid = reader.info.backend_pid
+        with pytest.raises(LockTimeout, match=rf"process {pid} \({APP_ROLE}") as given_up:
+            revisions.up()
+    assert [(blocker.pid, blocker.user) for blocker in given_up.value.blockers] == [(pid, APP_ROLE)]
 
 
 def test_a_downgrade_waits_in_the_same_way(revisions: Revisions) -> None:

@@ -186,7 +186,7 @@ def _column(table: TableMade, words: Sequence[str]) -> None:
 
 def _table_name(words: Sequence[str]) -> int | None:
     """Return where the name stands in CREATE TABLE; None in another statement, and for a temporary table."""
-    if words[1:2] not in (["table"], ["unlogged"]):
+    if words[1:2] != ["table"] and words[1:3] != ["unlogged", "table"]:
         return None
     start = words.index("table") + 1
     return start + 3 if words[start : start + 3] == ["if", "not", "exists"] else start
@@ -261,7 +261,7 @@ def indexes_in(words: Sequence[str]) -> Iterator[IndexMade]:
         return
     on = words.index("on")
     rest = [word for word in words[on + 1 :] if word != "only"]
-    method = rest[rest.index("using") + 1] if "using" in rest[:6] else "btree"
+    method = "".join(rest[rest.index("using") + 1 :][:1]) if "using" in rest[:6] else "btree"
     head = [w for w in words[words.index("index") + 1 : on] if w not in {"concurrently", "if", "not", "exists"}]
     keys = tuple(tuple(name_of([word]) for word in key) for key in pieces(rest))
     yield IndexMade(name_of(head), name_of(rest), method, keys, "unique" in words[:2], "concurrently" in words[:on])

@@ -25,11 +25,13 @@ INI = "alembic.ini"
 def configured(ini: str | None = None, *, only: Collection[str] = (), citus: bool = False) -> Project:
     """Return the project: revisions of ``alembic.ini``, models of ``DATAARCH_MODELS``.
 
+    ``after = 0041`` in section ``[dataarch]`` of the file leaves out that revision and those before it.
+
     Args:
         ini: the file that configures Alembic; by default the one of the present folder, or dataarch's own revisions
             where there is none.
         only: ids or files of the revisions that are to be checked; all where it is empty.
-        citus: whether the schema is to run on Citus.
+        citus: whether the schema is to run on Citus; ``citus = true`` in that section says so too.
 
     Raises:
         ConfigurationError: the file, its revisions or the models cannot be read.
@@ -48,7 +50,9 @@ def configured(ini: str | None = None, *, only: Collection[str] = (), citus: boo
         raise ConfigurationError(
             f"The revisions cannot be read: {type(broken).__name__}: {said}.", hint="See `alembic history`."
         ) from broken
-    return Project(config, _models(settings.models), tuple(only), citus)
+    section = config.get_section("dataarch", {})
+    asked = citus or section.get("citus", "").lower() in {"true", "yes", "on", "1"}
+    return Project(config, _models(settings.models), tuple(only), asked, section.get("after"))
 
 
 def _models(where: str) -> type[DeclarativeBase] | MetaData:

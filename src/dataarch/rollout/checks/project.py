@@ -30,12 +30,14 @@ class Project:
         only: ids or files of the revisions that are to be checked; all where it is empty. What the others make is
             known all the same.
         citus: whether the schema is to run on Citus.
+        after: id of a revision: it and those before it are history, which is not checked any more.
     """
 
     config: Config
     models: type[DeclarativeBase] | MetaData | None = None
     only: Collection[str] = field(default=())
     citus: bool = False
+    after: str | None = None
 
     @property
     def metadata(self) -> MetaData | None:
@@ -54,13 +56,24 @@ class Project:
         Raises:
             ConfigurationError: one that was named is not there.
         """
-        chosen = [one for one in self.every_revision if not self.only or self._names(one) & set(self.only)]
+        chosen = [one for one in self._present if not self.only or self._names(one) & set(self.only)]
         known = set().union(*(self._names(one) for one in chosen))
         for missing in sorted(set(self.only) - known):
             raise ConfigurationError(
                 f"There is no revision {missing!r}.", hint="Name a revision's id, or its file.", value=missing
             )
         return chosen
+
+    @property
+    def _present(self) -> list[RevisionSql]:
+        if self.after is None or self.only:
+            return self.every_revision
+        ids = [one.revision for one in self.every_revision]
+        if self.after not in ids:
+            raise ConfigurationError(
+                f"There is no revision {self.after!r}.", hint="Correct `after` in section [dataarch].", value=self.after
+            )
+        return self.every_revision[ids.index(self.after) + 1 :]
 
     def _names(self, revision: RevisionSql) -> set[str]:
         own = {revision.revision, str(revision.file), revision.file.name}
