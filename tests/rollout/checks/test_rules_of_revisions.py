@@ -6,6 +6,7 @@ import ast
 from pathlib import Path
 
 import pytest
+from alembic.operations import MigrateOperation, Operations
 
 from dataarch.rollout.checks import RULES
 from rollout.checks.lint_support import Folder, line_of
@@ -80,6 +81,11 @@ DANGERS = {
         "tenant-foreign-key",
         "op.create_foreign_key('fk', 'orders', 'users', ['user_id'], ['id'])",
         "orders (user_id) refers to users without its tenant.",
+    ),
+    "foreign key of two columns": (
+        "tenant-foreign-key",
+        "op.create_foreign_key('fk', 'orders', 'users', ['user_id', 'kind'], ['id', 'kind'])",
+        "orders (user_id, kind) refers to users without its tenant.",
     ),
     "foreign key of a column": (
         "tenant-foreign-key",
@@ -174,6 +180,10 @@ GENTLE = {
             op.create_index("i", "users", ["tenant_id", "a"], postgresql_concurrently=True)
         op.create_partitioned_index("j", "orders", ["tenant_id", "note"])
     """,
+    "index of a table that is made with it": """
+        op.execute("CREATE TABLE logs (at date, note text, PRIMARY KEY (at)) PARTITION BY RANGE (at)")
+        op.create_index("i", "logs", ["note"])
+    """,
     "index of partitions": "op.create_partitioned_index('i', 'orders', ['tenant_id', 'note'])",
     "rows of a new table": 'op.execute("CREATE TABLE t AS SELECT 1 AS id"); op.execute("CREATE TABLE n (id int)");'
     ' op.execute("INSERT INTO n SELECT id FROM t"); op.execute("UPDATE n SET id = 2")',
@@ -239,6 +249,27 @@ def test_a_downgrade_that_keeps_the_data_is_not(folder: Folder, down: str) -> No
 def test_a_revision_called_backfill_writes_rows(folder: Folder) -> None:
     folder.write('op.execute("UPDATE users SET id = id")', name="backfill_users")
     assert folder.found() == []
+
+
+@Operations.register_operation("write_gently")
+class WriteGentlyOp(MigrateOperation):
+    """An operation as this library's own are, which writes rows."""
+
+    __module__ = "dataarch.rollout.operations.of_a_test"
+
+    @classmethod
+    def write_gently(cls, operations: Operations) -> None:
+        operations.invoke(cls())
+
+
+@Operations.implementation_for(WriteGentlyOp)
+def _write(operations: Operations, _operation: WriteGentlyOp) -> None:
+    operations.execute("UPDATE users SET id = id; CREATE INDEX i ON orders (note)")
+
+
+def test_what_an_operation_of_the_library_sends_is_left_to_it(folder: Folder) -> None:
+    folder.write("op.write_gently()")
+    assert folder.found(with_squawk=True) == []
 
 
 CITUS = {
