@@ -145,7 +145,7 @@ def test_giving_up_it_names_who_is_in_the_way_and_has_changed_nothing(revisions:
     assert blocker.query == "SELECT count(*) FROM b"
     assert blocker.age > 0
     said = str(given_up.value)
-    assert "ALTER TABLE b ADD COLUMN note text" in said
+    assert ": ALTER TABLE b ADD COLUMN note text. In the way: process" in said
     assert f"process {blocker.pid} (" in said
     assert ": SELECT count(*) FROM b." in said
     assert "Nothing of this revision was changed." in said

@@ -263,7 +263,7 @@ class Patience:
         return "; ".join(map(str, self.watcher.seen)) or "nobody who could be seen"
 
     def _given_up(self) -> LockTimeout:
-        limits, statement = self._limits, " ".join(self._statement.split())
+        limits, statement = self._limits, " ".join(self._statement.split()).rstrip(";")
         cut = statement if len(statement) <= SHOWN_STATEMENT else f"{statement[:SHOWN_STATEMENT]}…"
         left = (
             "What it had committed in its middle stays: see what is left of it before you run it again."
@@ -273,7 +273,7 @@ class Patience:
         tries = "1 try" if self._tries == 1 else f"{self._tries} tries within {limits.patience:g} s"
         error = LockTimeout(
             f"A lock was not granted to the revision ({self._name}) in {tries}, each of {limits.lock_timeout:g} s: "
-            f"{cut} In the way: {self._named()}.",
+            f"{cut}. In the way: {self._named()}.",
             hint=f"{left} {self._advice()}",
             sqlstate="55P03",
         )
