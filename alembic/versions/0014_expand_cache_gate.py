@@ -149,6 +149,7 @@ $$
 FUNCTIONS = ("cache_gate(text, text[])", "close_cache_gate(text)")
 
 
+# dataarch: allow downgrade-loses-data: the gate holds no row of anybody's; the next upgrade begins with a closed one
 def upgrade() -> None:
     op.execute("CREATE SCHEMA dataarch_cache")
     op.execute(GATE)

@@ -28,6 +28,7 @@ CREATE FUNCTION public.raise_version() RETURNS trigger LANGUAGE plpgsql SET sear
 AS $$BEGIN NEW.version := OLD.version + 1; RETURN NEW; END$$
 """
 
+# dataarch: allow backfill-in-schema-revision: writes only where a downgrade has kept versions
 # versions beyond the first are kept while the column is away: cursors and forms of clients name them
 KEPT = f"{SCHEMA}.row_versions"
 

@@ -34,7 +34,7 @@ name of the constraint, never by their text.
 
 from __future__ import annotations
 
-from typing import ClassVar, TypedDict, Unpack
+from typing import Any, ClassVar, TypedDict, Unpack
 from uuid import UUID
 
 from sqlalchemy.exc import DontWrapMixin
@@ -242,7 +242,9 @@ class Retryable(ServerError):
 
 
 class LockTimeout(Retryable):
-    """A lock was not granted in time."""
+    """A lock was not granted in time; an upgrade says in ``blockers`` who held it: pid, query, age and more."""
+
+    blockers: tuple[Any, ...] = ()
 
 
 class StatementTimeout(Retryable):

@@ -144,12 +144,6 @@ def test_an_upgrade_that_waits_for_another_holds_no_snapshot(empty_database: Set
     assert ("active", "Lock") not in seen
 
 
-@pytest.fixture
-def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Migrations wait 0.3 s for a lock instead of 10."""
-    monkeypatch.setattr(environment, "SESSION", (*environment.SESSION, "SET lock_timeout = '300ms'"))
-
-
 HELD_UP = [
     # from, to, by a reader of
     ("0008", "head", "users"),
@@ -158,20 +152,20 @@ HELD_UP = [
 ]
 
 
-@pytest.mark.usefixtures("impatient")
 @pytest.mark.parametrize(("start", "goal", "read"), HELD_UP)
 def test_a_migration_held_up_by_a_reader_ends_with_lock_timeout_and_can_be_run_again(
     empty_database: Settings, migrate: MigrateTo, start: str, goal: str, read: str
 ) -> None:
     down = start == "head"
     migrate(empty_database, start)
+    impatient = empty_database.model_copy(update={"upgrade_patience": 0.3})
     fill(empty_database)
     rows = contents(empty_database)
     with psycopg.connect(libpq(empty_database.owner)) as reader:
         reader.execute(f"SELECT FROM {read}")
         began = time.monotonic()
         with pytest.raises(LockTimeout):
-            migrate(empty_database, goal, down=down)
+            migrate(impatient, goal, down=down)
         assert time.monotonic() - began < 5
     stopped, at = described(empty_database), revision_of(empty_database)
     assert at is not None
@@ -180,7 +174,3 @@ def test_a_migration_held_up_by_a_reader_ends_with_lock_timeout_and_can_be_run_a
     migrate(empty_database, at, down=not down)
     assert contents(empty_database) == rows
     assert described(empty_database) == stopped
-
-
-def test_a_migration_waits_ten_seconds_for_a_lock_at_the_most() -> None:
-    assert "SET lock_timeout = '10s'" in environment.SESSION

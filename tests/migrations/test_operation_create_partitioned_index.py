@@ -14,7 +14,6 @@ from dataarch.errors import AlreadyExists, IndexDiffers, InvalidValue, LockTimeo
 from dataarch.rollout.operations import (
     CreatePartitionedIndexOp,
     DropPartitionedIndexOp,
-    index_statements,
 )
 from fixtures.catalogs import owner_connection
 from fixtures.servers import libpq
@@ -314,14 +313,14 @@ def test_the_sessions_lock_timeout_is_what_it_was(revisions: Revisions) -> None:
     revisions.write(f"op.execute('CREATE TABLE said (what text)')\n{UP}\n{note}", f"{DOWN}\n{note}")
     revisions.up()
     revisions.down()
-    assert answers(revisions.settings, "SELECT what FROM said") == ["10s", "10s"]
+    assert answers(revisions.settings, "SELECT what FROM said") == ["100ms", "100ms"]
 
 
 @pytest.mark.parametrize("revision", [UP, DOWN])
 def test_who_holds_the_table_is_waited_for_in_short_tries_and_then_it_gives_up_by_name(
-    revisions: Revisions, monkeypatch: pytest.MonkeyPatch, revision: str
+    revisions: Revisions, revision: str
 ) -> None:
-    monkeypatch.setattr(index_statements, "PATIENCE", "0.3 seconds")
+    revisions.settings = revisions.settings.model_copy(update={"upgrade_patience": 0.3})
     revisions.write(UP if revision == DOWN else "pass")
     revisions.up()
     revisions.write(revision)

@@ -16,7 +16,6 @@ from dataarch.errors import InvalidPartitioning, InvalidValue, LockTimeout
 from dataarch.models.partitioning import Policy, partitioned
 from dataarch.partitions.naming import catch_all_name, partition_name
 from dataarch.rollout.operations import CreatePartitionedTableOp, DropPartitionedTableOp
-from dataarch.rollout.operations import statements as shared
 from fixtures.catalogs import owner_connection
 from fixtures.servers import libpq
 from migrations.operation_support import Revisions, answers, rendered, schema_of
@@ -234,10 +233,8 @@ def test_the_plain_functions_do_the_same(revisions: Revisions) -> None:
     revisions.down()
 
 
-def test_dropping_waits_for_readers_in_short_tries_and_gives_up_by_name(
-    revisions: Revisions, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(shared, "PATIENCE_IN_TRANSACTION", "0.3 seconds")
+def test_dropping_waits_for_readers_in_short_tries_and_gives_up_by_name(revisions: Revisions) -> None:
+    revisions.settings = revisions.settings.model_copy(update={"upgrade_patience": 0.3})
     revisions.write(orders(), "op.drop_partitioned_table('orders')")
     revisions.up()
     with psycopg.connect(libpq(revisions.settings.owner)) as reader:

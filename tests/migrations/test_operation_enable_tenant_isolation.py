@@ -13,7 +13,6 @@ from dataarch.database.settings import APP_ROLE, Settings
 from dataarch.errors import LockTimeout
 from dataarch.models.tenancy import TENANT_SETTING
 from dataarch.rollout.operations import DisableTenantIsolationOp, EnableTenantIsolationOp
-from dataarch.rollout.operations import statements as shared
 from fixtures.catalogs import owner_connection
 from fixtures.servers import libpq
 from migrations.operation_support import Revisions, answers, rendered, schema_of
@@ -191,9 +190,9 @@ def test_the_plain_functions_do_the_same(revisions: Revisions, acme: Connection)
 
 @pytest.mark.parametrize("held", ["orders", "orders_new_0"])
 def test_who_holds_the_table_is_waited_for_in_short_tries_and_nothing_is_half_done(
-    revisions: Revisions, monkeypatch: pytest.MonkeyPatch, held: str
+    revisions: Revisions, held: str
 ) -> None:
-    monkeypatch.setattr(shared, "PATIENCE_IN_TRANSACTION", "0.3 seconds")
+    revisions.settings = revisions.settings.model_copy(update={"upgrade_patience": 0.3})
     revisions.write(UP, DOWN)
     bare = schema_of(revisions.settings)
     with psycopg.connect(libpq(revisions.settings.owner)) as reader:

@@ -7,7 +7,7 @@ import sys
 import typer
 from sqlalchemy.exc import DBAPIError, SQLAlchemyError
 
-from dataarch.cli import cache, demo, explain, lineage, load, partitions, pipeline, schema, server
+from dataarch.cli import cache, demo, explain, lineage, lint, load, partitions, pipeline, schema, server
 from dataarch.cli.terminal import harden_streams, say_error
 from dataarch.errors import DataArchError
 
@@ -17,7 +17,7 @@ INTERRUPTED = 130
 
 app = typer.Typer(
     name="dataarch",
-    help="A PostgreSQL data layer you can trust: servers, schema, partitions, cache, plans, pipelines, a demo.",
+    help="A PostgreSQL data layer you can trust: servers, schema, checks, partitions, cache, plans, pipelines, a demo.",
     no_args_is_help=True,
     pretty_exceptions_enable=False,
     add_completion=False,
@@ -31,6 +31,7 @@ app.command()(schema.upgrade)
 app.command()(schema.downgrade)
 app.command()(explain.explain)
 app.command()(lineage.lineage)
+app.command()(lint.lint)
 app.command()(demo.demo)
 
 

@@ -115,6 +115,9 @@ class Settings(BaseSettings):
     ``archive_dir`` is the folder where it writes the archives of retired partitions, and ``maintenance_patience`` how
     long it tries for a lock, a few milliseconds at a time.
 
+    An upgrade waits ``upgrade_lock_timeout`` for a lock, lets everybody pass, and tries again for
+    ``upgrade_patience``.
+
     ``connect_timeout`` is of whole seconds, 2 at the least, for each address that the URL's host stands for. At most
     ``pool_size + pool_overflow`` connections are open at a time; a unit of work waits ``pool_timeout`` for one.
     ``cache_timeout`` is what connecting to the cache, and each of its answers, may take; longer counts as no answer.
@@ -140,6 +143,8 @@ class Settings(BaseSettings):
     server_dir: Path = Path(".dataarch")
     archive_dir: Path | None = None
     maintenance_patience: Seconds = 60.0
+    upgrade_lock_timeout: Seconds = 0.1
+    upgrade_patience: Seconds = 60.0
     models: str = "dataarch.models:Base"
     role: str | None = Field(default=None, pattern=r"^[a-z_][a-z0-9_]{0,62}$")
     application_name: str = "dataarch"

@@ -11,6 +11,7 @@ from functools import partial
 
 from sqlalchemy import Connection, Table, text
 
+from dataarch.database.pauses import PAUSE, pauses
 from dataarch.database.unit_of_work import Database
 from dataarch.errors import Deadlock, LockTimeout, PartitionRefused, PrivilegeMissing, SchemaNotMigrated
 from dataarch.models.partitioning import Partitioning
@@ -31,11 +32,6 @@ GENTLE = 5.0
 
 PATIENCE = 60.0
 """Seconds for which a lock is tried again and again, and for which another maintenance is waited for."""
-
-PAUSE = 0.05
-"""Seconds before the second try; each later pause is half as long again, 1 s at the most, random by half."""
-
-LONGEST_PAUSE = 1.0
 
 SESSION = (
     "SET timezone = 'UTC'",
@@ -131,7 +127,7 @@ class Worker:
         ``undo`` is what goes back to where it began: outside a transaction, or at a savepoint.
         """
         began = time.monotonic()
-        pause, wait = PAUSE, LOCK_WAIT
+        between, wait = pauses(self.random), LOCK_WAIT
         while True:
             try:
                 attempt()
@@ -141,8 +137,7 @@ class Worker:
                 if passed > self.patience:
                     self.wait_for_locks(LOCK_WAIT)
                     raise self._given_up(about) from refused
-                self._sleep(pause)
-                pause = min(pause * 1.5, LONGEST_PAUSE)
+                time.sleep(next(between))
                 if passed > min(GENTLE, self.patience / 3):
                     wait = min(wait * 1.5, LONGEST_LOCK_WAIT)
                     self.wait_for_locks(wait)
@@ -161,10 +156,6 @@ class Worker:
     def _go_back(self, undo: str) -> None:
         if not self.connection.invalidated and not self.connection.closed:
             self.connection.exec_driver_sql(undo)
-
-    def _sleep(self, seconds: float) -> None:
-        # random, so that two who met once do not meet again
-        time.sleep(seconds * self.random.uniform(0.5, 1.5))
 
     def _given_up(self, about: Sequence[str]) -> LockTimeout:
         relations = ", ".join(f"to_regclass({literal(name)})" for name in (self.blueprint.parent, *about))

@@ -1,8 +1,8 @@
 """The environment in which Alembic runs revisions; ``alembic/env.py`` calls :func:`run` and nothing else.
 
 Each revision is one transaction, so that an upgrade killed at any moment can be run again. One upgrade runs at a time,
-by advisory lock. Policies are switched off: where one would have hidden rows, the statement raises instead of silently
-changing none.
+by advisory lock. A revision waits a moment for each lock, and is tried again: see :mod:`dataarch.rollout.locks`.
+Policies are switched off: where one would have hidden rows, the statement raises instead of silently changing none.
 """
 
 from __future__ import annotations
@@ -12,6 +12,7 @@ import sys
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from typing import Any
 
 from alembic import context
 from sqlalchemy import Connection, text
@@ -22,6 +23,7 @@ from dataarch.database.settings import Settings
 from dataarch.errors import DataArchError, LockTimeout
 from dataarch.models import Base
 from dataarch.rollout.autogenerate import configure_arguments
+from dataarch.rollout.locks import Limits, Steps, patiently
 
 __all__ = ["run"]
 
@@ -32,12 +34,11 @@ PATIENCE = 600.0
 
 SESSION = (
     "SET row_security = off",
-    "SET lock_timeout = '10s'",
     "SET statement_timeout = 0",
     "SET idle_in_transaction_session_timeout = 0",
     "SET SESSION CHARACTERISTICS AS TRANSACTION ISOLATION LEVEL READ COMMITTED",
 )
-"""A migration takes the time it takes, but it never waits long for a lock, with others queueing behind it.
+"""A migration takes the time it takes.
 
 Revisions that move rows see those committed while they waited for a lock: hence READ COMMITTED, whatever the default.
 """
@@ -80,15 +81,23 @@ def _print_sql() -> None:
         dialect_opts={"paramstyle": "named"},
         transaction_per_migration=True,
     )
-    for statement in SESSION:
+    wait = _limits().lock_timeout
+    for statement in (*SESSION, f"SET lock_timeout = '{wait * 1000:.0f}ms'"):
         context.execute(statement)
     with context.begin_transaction():
         context.run_migrations()
 
 
+def _settings() -> Settings:
+    return context.config.attributes.get("settings") or Settings.load()
+
+
+def _limits() -> Limits:
+    return Limits.of(_settings(), context.get_x_argument(as_dictionary=True))
+
+
 def _connect_and_migrate() -> None:
-    settings = context.config.attributes.get("settings") or Settings.load()
-    engine = owner_engine(embedded_settings(settings, start=True))
+    engine = owner_engine(embedded_settings(_settings(), start=True))
     try:
         with engine.connect() as connection:
             _migrate(connection)
@@ -97,24 +106,40 @@ def _connect_and_migrate() -> None:
 
 
 def _migrate(connection: Connection) -> None:
-    with _alone(connection):
-        for statement in SESSION:
+    """Run the revisions; a transaction that the caller has open is left open, and nothing of it is undone."""
+    limits, of_caller = _limits(), connection.in_transaction()
+    with _alone(connection, of_caller=of_caller):
+        wait = f"SET lock_timeout = '{limits.patience * 1000:.0f}ms'"
+        for statement in (*SESSION, wait):
             connection.execute(text(statement))
-        # Alembic leaves a transaction that it finds open to its opener: there must be none when it looks
+        with patiently(connection, limits) as patience:
+            _end(connection, of_caller=of_caller)
+            arguments = {
+                "connection": connection,
+                "target_metadata": Base.metadata,
+                "transaction_per_migration": True,
+                "compare_type": True,
+                **configure_arguments(connection),
+            }
+            context.configure(**arguments)
+            steps = patience.steps_of(context.get_context().opts["fn"])
+            patience.run(lambda: _go_through(arguments, steps), of_caller=of_caller)
+
+
+def _go_through(arguments: dict[str, Any], steps: Steps) -> None:
+    context.configure(**arguments, fn=steps)
+    with context.begin_transaction():
+        context.run_migrations()
+
+
+def _end(connection: Connection, *, of_caller: bool) -> None:
+    # Alembic leaves a transaction that it finds open to its opener: there must be none of ours when it looks
+    if not of_caller:
         connection.commit()
-        context.configure(
-            connection=connection,
-            target_metadata=Base.metadata,
-            transaction_per_migration=True,
-            compare_type=True,
-            **configure_arguments(connection),
-        )
-        with context.begin_transaction():
-            context.run_migrations()
 
 
 @contextmanager
-def _alone(connection: Connection) -> Iterator[None]:
+def _alone(connection: Connection, *, of_caller: bool) -> Iterator[None]:
     """Hold the upgrade's lock; nobody waits for it inside a transaction, which would hold up CREATE INDEX CONCURRENTLY.
 
     Raises:
@@ -122,13 +147,14 @@ def _alone(connection: Connection) -> Iterator[None]:
     """
     deadline = time.monotonic() + PATIENCE
     while not connection.scalar(text(f"SELECT pg_try_advisory_lock({UPGRADE_LOCK})")):
-        connection.commit()
+        _end(connection, of_caller=of_caller)
         if time.monotonic() > deadline:
             raise LockTimeout("Another upgrade of this database is running.", hint="Wait for it, then upgrade again.")
         time.sleep(0.1)
     try:
         yield
     finally:
-        connection.rollback()
+        if not of_caller:
+            connection.rollback()
         connection.execute(text(f"SELECT pg_advisory_unlock({UPGRADE_LOCK})"))
-        connection.commit()
+        _end(connection, of_caller=of_caller)

@@ -180,7 +180,7 @@ def create_partitioned_index(
 
     Raises:
         IndexDiffers: the name is taken by another index.
-        LockTimeout: a lock was not granted for 60 seconds.
+        LockTimeout: a lock was not granted for 60 seconds, or the upgrade's patience.
         AlreadyExists: two rows have the same key; the unfinished index is dropped, so that it refuses no row.
         InvalidValue: it has no name, or a tablespace.
 
@@ -202,7 +202,7 @@ def drop_partitioned_index(index_name: str, table_name: str, *, schema: str | No
         schema: the table's schema; by default the search path finds it.
 
     Raises:
-        LockTimeout: readers or writers held the table for 60 seconds.
+        LockTimeout: readers or writers held the table for 60 seconds, or the upgrade's patience.
 
     Guarantee: commits what the revision did before. Idempotent, and no error where there is no such index. PostgreSQL
     drops no partitioned index concurrently: ACCESS EXCLUSIVE on the table and all partitions, for the moment that the

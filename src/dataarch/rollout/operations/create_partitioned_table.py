@@ -285,7 +285,7 @@ def drop_partitioned_table(table_name: str, *, schema: str | None = None) -> Non
         schema: its schema; by default the search path finds it.
 
     Raises:
-        LockTimeout: readers or writers held it, or a table that it refers to, for 10 seconds.
+        LockTimeout: readers or writers held it, or a table that it refers to, through all tries.
 
     Guarantee: part of the revision's transaction. Takes ACCESS EXCLUSIVE on the table, its partitions and the tables
     that its foreign keys refer to, and keeps them until the revision ends; each is waited for 0.1 s at a time.

@@ -139,7 +139,7 @@ def enable_tenant_isolation(table_name: str, column: str = "tenant_id", *, schem
         schema: the table's schema; by default the search path finds it.
 
     Raises:
-        LockTimeout: readers or writers held the table for 10 seconds.
+        LockTimeout: readers or writers held the table through all tries.
 
     Guarantee: part of the revision's transaction; idempotent; a different policy of this name is replaced. Takes ACCESS
     EXCLUSIVE on the table and its partitions and keeps it until the revision ends; it is waited for 0.1 s at a time.
@@ -158,7 +158,7 @@ def disable_tenant_isolation(table_name: str, column: str = "tenant_id", *, sche
         schema: the table's schema; by default the search path finds it.
 
     Raises:
-        LockTimeout: readers or writers held the table for 10 seconds.
+        LockTimeout: readers or writers held the table through all tries.
 
     Guarantee: as for :func:`enable_tenant_isolation`.
     """

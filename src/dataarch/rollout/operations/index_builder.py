@@ -36,7 +36,7 @@ def build(connection: Connection, creation: CreateIndexOp, statements: IndexStat
 
     Raises:
         IndexDiffers: the name is taken.
-        LockTimeout: a lock was not granted for 60 seconds; run it again.
+        LockTimeout: a lock was not granted for 60 seconds, or the upgrade's patience; run it again.
         ServerError: partitions kept coming and going.
     """
     with _unbounded(connection), _named(creation):
@@ -55,7 +55,7 @@ def build(connection: Connection, creation: CreateIndexOp, statements: IndexStat
 
 
 def remove(connection: Connection, statements: IndexStatements) -> None:
-    """Drop the index and what was built for it and never attached; raises LockTimeout after 60 seconds."""
+    """Drop the index and what was built for it and never attached; raises LockTimeout as :func:`build` does."""
     with _unbounded(connection):
         _await_builds(connection, statements)
         for statement in list(connection.scalars(verbatim(statements.clean_up))):

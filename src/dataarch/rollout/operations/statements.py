@@ -5,10 +5,13 @@ from __future__ import annotations
 from alembic.operations import Operations
 from sqlalchemy import TextClause, text
 
-__all__ = ["bounded", "lock_with_partitions", "run", "verbatim"]
+__all__ = ["PATIENCE_SETTING", "bounded", "lock_with_partitions", "run", "verbatim"]
 
 PATIENCE_IN_TRANSACTION = "10 seconds"
 """How long a lock is tried for by an operation that is part of its revision's transaction, and keeps its locks."""
+
+PATIENCE_SETTING = "dataarch.lock_patience"
+"""The setting by which an upgrade says that it tries a revision again, and for how long, as an interval."""
 
 LOCK_WAIT = "100ms"
 """How long one try waits in a lock's queue, and others behind it."""
@@ -34,15 +37,19 @@ def bounded(body: str, *, patience: str | None = None) -> str:
     Args:
         body: statements; what they have done is undone before they are tried again.
         patience: an interval, by default 10 seconds; after it, a lock that is not granted is the error 55P03, and
-            nothing is changed.
+            nothing is changed. An upgrade of :mod:`dataarch.rollout.environment` says its own instead; what is part of
+            the revision's transaction then tries once, because the revision gives all of its locks back between tries.
 
     Guarantee: nobody waits behind it for longer than 0.1 s for each lock that the body takes; between tries it holds
     none of them. The transaction's own lock_timeout is what it was afterwards.
     """
+    asked = f"nullif(current_setting('{PATIENCE_SETTING}', true), '')"
+    if patience is None:
+        asked = f"CASE WHEN {asked} IS NOT NULL THEN '0' END"
     return f"""
 DO $bounded$
 DECLARE
-    deadline timestamptz := clock_timestamp() + interval '{patience or PATIENCE_IN_TRANSACTION}';
+    deadline timestamptz := clock_timestamp() + coalesce({asked}, '{patience or PATIENCE_IN_TRANSACTION}')::interval;
     lock_timeout_before text := current_setting('lock_timeout');
 BEGIN
     LOOP
