@@ -1,4 +1,4 @@
-"""Operations for Alembic's revisions: partitioned tables, their indexes, and the isolation of tenants.
+"""Operations for Alembic's revisions: partitioned tables, their indexes, the isolation of tenants, and backfills.
 
 Importing this package registers them, so that revisions can write ``op.create_partitioned_table(…)``; the functions
 here do the same and are known to type checkers.
@@ -24,6 +24,13 @@ from dataarch.rollout.operations.enable_tenant_isolation import (
     disable_tenant_isolation,
     enable_tenant_isolation,
 )
+from dataarch.rollout.operations.require_verified import RequireVerifiedOp, require_verified
+from dataarch.rollout.operations.start_backfill import (
+    ForgetBackfillOp,
+    StartBackfillOp,
+    forget_backfill,
+    start_backfill,
+)
 
 __all__ = [
     "CreatePartitionedIndexOp",
@@ -32,10 +39,16 @@ __all__ = [
     "DropPartitionedIndexOp",
     "DropPartitionedTableOp",
     "EnableTenantIsolationOp",
+    "ForgetBackfillOp",
+    "RequireVerifiedOp",
+    "StartBackfillOp",
     "create_partitioned_index",
     "create_partitioned_table",
     "disable_tenant_isolation",
     "drop_partitioned_index",
     "drop_partitioned_table",
     "enable_tenant_isolation",
+    "forget_backfill",
+    "require_verified",
+    "start_backfill",
 ]
