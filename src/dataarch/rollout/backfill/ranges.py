@@ -17,7 +17,7 @@ from sqlalchemy import Connection
 from dataarch.errors import BackfillChanged
 from dataarch.partitions.quoting import ident, literal
 from dataarch.rollout.backfill.books import SCHEMA, Record, changed
-from dataarch.rollout.backfill.session import Answer, ask, send, together
+from dataarch.rollout.backfill.session import ask, send, together
 from dataarch.rollout.backfill.shape import Leaf, Shape
 from dataarch.rollout.backfill.statements import Key, Statements, array
 
@@ -62,7 +62,7 @@ def plan(connection: Connection, record: Record, statements: Statements) -> int:
 
     Called again when all are done, it finds the partitions that came meanwhile.
     """
-    send(connection, f"SELECT FROM {SCHEMA}.backfills WHERE name = {literal(record.name)} FOR UPDATE")
+    _standing(ask(connection, f"{_state(record)} FOR UPDATE"), record)
     known = {
         (one.leaf_schema, one.leaf_name)
         for one in ask(
@@ -103,12 +103,12 @@ def claim(
         to_regclass(quote_ident(leaf_schema) || '.' || quote_ident(leaf_name)) IS NULL AS gone {ranges}"""
     lock = "FOR UPDATE SKIP LOCKED"
     if expected is None:
-        _, stands, taken = together(connection, "BEGIN", state, f"{what} ORDER BY number LIMIT 1 {lock}")
+        _, stands, taken = together(connection, "BEGIN", _state(record), f"{what} ORDER BY number LIMIT 1 {lock}")
         answer = None
     else:
         mine = f"{what} AND number = {expected.number} {lock}"
-        _, stands, taken, answer = together(connection, "BEGIN", state, mine, ahead)
-    if (hindered := _standing(stands, record)) is not None:
+        _, stands, taken, answer = together(connection, "BEGIN", _state(record), mine, ahead)
+    if (hindered := _standing(stands.rows, record)) is not None:
         return hindered, None
     if not taken.rows and expected is not None:
         [taken] = together(connection, f"{what} ORDER BY number LIMIT 1 {lock}")
@@ -120,12 +120,16 @@ def claim(
     return found, answer.rows if answer is not None and found == expected else None
 
 
-def _standing(stands: Answer, record: Record) -> Unclaimed | None:
-    if not stands.rows:
+def _state(record: Record) -> str:
+    return f"SELECT digest, paused_at IS NOT NULL AS paused FROM {SCHEMA}.backfills WHERE name = {literal(record.name)}"
+
+
+def _standing(stands: Sequence[Any], record: Record) -> Unclaimed | None:
+    if not stands:
         raise BackfillChanged(f"The backfill {record.name} was forgotten.", hint="Register it again with a revision.")
-    if stands.rows[0].digest != record.digest:
+    if stands[0].digest != record.digest:
         raise changed(record)
-    return Unclaimed.PAUSED if stands.rows[0].paused else None
+    return Unclaimed.PAUSED if stands[0].paused else None
 
 
 def _key(found: Sequence[str] | None) -> Key | None:
