@@ -7,7 +7,7 @@ import sys
 import typer
 from sqlalchemy.exc import DBAPIError, SQLAlchemyError
 
-from dataarch.cli import cache, demo, explain, lineage, lint, load, partitions, pipeline, schema, server
+from dataarch.cli import backfill, cache, demo, explain, lineage, lint, load, partitions, pipeline, schema, server
 from dataarch.cli.terminal import harden_streams, say_error
 from dataarch.errors import DataArchError
 
@@ -17,7 +17,7 @@ INTERRUPTED = 130
 
 app = typer.Typer(
     name="dataarch",
-    help="A PostgreSQL data layer you can trust: servers, schema, checks, partitions, cache, plans, pipelines, a demo.",
+    help="A PostgreSQL data layer you can trust: servers, schema, changes, partitions, cache, plans, pipelines.",
     no_args_is_help=True,
     pretty_exceptions_enable=False,
     add_completion=False,
@@ -27,6 +27,7 @@ app.add_typer(partitions.app, name="partitions")
 app.add_typer(cache.app, name="cache")
 app.add_typer(pipeline.app, name="pipeline")
 app.add_typer(load.app, name="load")
+app.add_typer(backfill.app, name="backfill")
 app.command()(schema.upgrade)
 app.command()(schema.downgrade)
 app.command()(explain.explain)

@@ -1,4 +1,4 @@
-"""Operations for Alembic's revisions: partitioned tables, their indexes, the isolation of tenants, dual writes.
+"""Operations for Alembic's revisions: partitioned tables, their indexes, isolation, dual writes, backfills.
 
 Importing this package registers them, so that revisions can write ``op.create_partitioned_table(…)``; the functions
 here do the same and are known to type checkers.
@@ -30,6 +30,13 @@ from dataarch.rollout.operations.enable_tenant_isolation import (
     disable_tenant_isolation,
     enable_tenant_isolation,
 )
+from dataarch.rollout.operations.require_verified import RequireVerifiedOp, require_verified
+from dataarch.rollout.operations.start_backfill import (
+    ForgetBackfillOp,
+    StartBackfillOp,
+    forget_backfill,
+    start_backfill,
+)
 
 __all__ = [
     "CreateDualWriteOp",
@@ -40,6 +47,9 @@ __all__ = [
     "DropPartitionedIndexOp",
     "DropPartitionedTableOp",
     "EnableTenantIsolationOp",
+    "ForgetBackfillOp",
+    "RequireVerifiedOp",
+    "StartBackfillOp",
     "create_dual_write",
     "create_partitioned_index",
     "create_partitioned_table",
@@ -48,4 +58,7 @@ __all__ = [
     "drop_partitioned_index",
     "drop_partitioned_table",
     "enable_tenant_isolation",
+    "forget_backfill",
+    "require_verified",
+    "start_backfill",
 ]
