@@ -24,6 +24,12 @@ from dataarch.rollout.operations.enable_tenant_isolation import (
     disable_tenant_isolation,
     enable_tenant_isolation,
 )
+from dataarch.rollout.operations.set_table_aside import (
+    SetTableAsideOp,
+    TakeTableBackOp,
+    set_table_aside,
+    take_table_back,
+)
 
 __all__ = [
     "CreatePartitionedIndexOp",
@@ -32,10 +38,14 @@ __all__ = [
     "DropPartitionedIndexOp",
     "DropPartitionedTableOp",
     "EnableTenantIsolationOp",
+    "SetTableAsideOp",
+    "TakeTableBackOp",
     "create_partitioned_index",
     "create_partitioned_table",
     "disable_tenant_isolation",
     "drop_partitioned_index",
     "drop_partitioned_table",
     "enable_tenant_isolation",
+    "set_table_aside",
+    "take_table_back",
 ]
