@@ -18,6 +18,7 @@ pytest_plugins = [
     "fixtures.busy_log",
     "fixtures.projects",
     "fixtures.zygote",
+    "fixtures.dual_writes",
 ]
 
 settings.register_profile(

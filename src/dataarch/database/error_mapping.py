@@ -49,6 +49,7 @@ CONSTRAINT_KINDS: Mapping[str, tuple[type[errors.ConstraintError], str]] = {
     "23505": (errors.AlreadyExists, "another row has the same key"),
     "23514": (errors.CheckFailed, "the row breaks a rule of the table"),
     "23P01": (errors.AlreadyExists, "another row excludes it"),
+    "DA008": (errors.DualWriteConflict, "its old and its new form were both given, and say different things"),
 }
 
 SERVER_STATES: Mapping[str, tuple[type[DataArchError], str]] = {
@@ -71,6 +72,7 @@ SERVER_STATES: Mapping[str, tuple[type[DataArchError], str]] = {
     "DA004": (errors.PartitionRefused, "Another table is in the way of the partition"),
     "DA005": (errors.PartitionRefused, "The transaction's snapshot is too old to move rows"),
     "DA006": (errors.RoleBypassesRowSecurity, "The application's role is not bound by the policies"),
+    "DA009": (errors.InvalidChange, "The change cannot be made"),
 }
 
 UNREACHABLE_CLASSES = ("08", "57P")

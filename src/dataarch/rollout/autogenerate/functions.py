@@ -13,6 +13,7 @@ from dataarch.models.declared import Function, qualified
 from dataarch.rollout.autogenerate.objects import CreateObjectOp, DropObjectOp, ReplaceObjectOp
 from dataarch.rollout.autogenerate.run import Run
 from dataarch.rollout.autogenerate.scratch import asked
+from dataarch.rollout.dual_write.marks import MARK
 from dataarch.rollout.operations.statements import verbatim
 
 __all__ = ["compare_functions"]
@@ -34,6 +35,7 @@ THERE = text(
     AND nspname <> 'information_schema' AND nspname !~ '^pg_'
     AND NOT EXISTS (SELECT FROM pg_depend
                     WHERE classid = 'pg_proc'::regclass AND objid = pg_proc.oid AND deptype = 'e')
+    AND coalesce(obj_description(pg_proc.oid, 'pg_proc'), '') NOT LIKE :dual_write
     ORDER BY nspname, proname, types
     """
 )
@@ -85,7 +87,7 @@ def compare_functions(run: Run) -> None:
 
 
 def _there(run: Run) -> list[Stored]:
-    found = (Stored(**row._mapping) for row in run.connection.execute(THERE))
+    found = (Stored(**row._mapping) for row in run.connection.execute(THERE, {"dual_write": f"{MARK}%"}))
     return [one for one in found if run.compared(one.schema) and run.named(one.name, "function", one.schema)]
 
 

@@ -14,6 +14,7 @@ from dataarch.models.declared import Trigger, qualified
 from dataarch.rollout.autogenerate.objects import CreateObjectOp, DropObjectOp, ReplaceObjectOp
 from dataarch.rollout.autogenerate.run import Run
 from dataarch.rollout.autogenerate.scratch import asked, like
+from dataarch.rollout.dual_write.marks import MARK
 from dataarch.rollout.operations.statements import verbatim
 
 __all__ = ["compare_triggers"]
@@ -32,6 +33,7 @@ WHERE NOT tgisinternal
 THERE = text(
     TRIGGERS
     + " AND NOT relispartition AND nspname <> 'information_schema' AND nspname !~ '^pg_'"
+    + " AND coalesce(obj_description(pg_trigger.oid, 'pg_trigger'), '') NOT LIKE :dual_write"
     + " ORDER BY nspname, relname, tgname"
 )
 
@@ -75,7 +77,7 @@ def compare_triggers(run: Run) -> None:
 
 
 def _there(run: Run) -> list[Stored]:
-    found = (_stored(row) for row in run.connection.execute(THERE))
+    found = (_stored(row) for row in run.connection.execute(THERE, {"dual_write": f"{MARK}%"}))
     return [one for one in found if run.compared(one.schema) and run.named(one.name, "trigger", one.schema, one.table)]
 
 

@@ -1,4 +1,4 @@
-"""Operations for Alembic's revisions: partitioned tables, their indexes, and the isolation of tenants.
+"""Operations for Alembic's revisions: partitioned tables, their indexes, the isolation of tenants, dual writes.
 
 Importing this package registers them, so that revisions can write ``op.create_partitioned_table(…)``; the functions
 here do the same and are known to type checkers.
@@ -18,6 +18,12 @@ from dataarch.rollout.operations.create_partitioned_table import (
     create_partitioned_table,
     drop_partitioned_table,
 )
+from dataarch.rollout.operations.dual_write import (
+    CreateDualWriteOp,
+    DropDualWriteOp,
+    create_dual_write,
+    drop_dual_write,
+)
 from dataarch.rollout.operations.enable_tenant_isolation import (
     DisableTenantIsolationOp,
     EnableTenantIsolationOp,
@@ -32,17 +38,21 @@ from dataarch.rollout.operations.set_table_aside import (
 )
 
 __all__ = [
+    "CreateDualWriteOp",
     "CreatePartitionedIndexOp",
     "CreatePartitionedTableOp",
     "DisableTenantIsolationOp",
+    "DropDualWriteOp",
     "DropPartitionedIndexOp",
     "DropPartitionedTableOp",
     "EnableTenantIsolationOp",
     "SetTableAsideOp",
     "TakeTableBackOp",
+    "create_dual_write",
     "create_partitioned_index",
     "create_partitioned_table",
     "disable_tenant_isolation",
+    "drop_dual_write",
     "drop_partitioned_index",
     "drop_partitioned_table",
     "enable_tenant_isolation",

@@ -64,10 +64,10 @@ $bounded$
 """.strip()
 
 
-def lock_with_partitions(table: str) -> str:
-    """Return PL/pgSQL that locks a table and its partitions (ACCESS EXCLUSIVE), for the body of :func:`bounded`.
+def lock_with_partitions(table: str, *, mode: str = "ACCESS EXCLUSIVE") -> str:
+    """Return PL/pgSQL that locks a table and its partitions, for the body of :func:`bounded`.
 
     Who holds the table alone keeps out everybody but those who name a partition; those are not waited for.
     """
-    return f"""LOCK TABLE ONLY {table} IN ACCESS EXCLUSIVE MODE;
-            LOCK TABLE {table} IN ACCESS EXCLUSIVE MODE NOWAIT;"""
+    return f"""LOCK TABLE ONLY {table} IN {mode} MODE;
+            LOCK TABLE {table} IN {mode} MODE NOWAIT;"""
