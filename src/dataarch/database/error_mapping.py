@@ -73,6 +73,8 @@ SERVER_STATES: Mapping[str, tuple[type[DataArchError], str]] = {
     "DA005": (errors.PartitionRefused, "The transaction's snapshot is too old to move rows"),
     "DA006": (errors.RoleBypassesRowSecurity, "The application's role is not bound by the policies"),
     "DA009": (errors.InvalidChange, "The change cannot be made"),
+    "DA020": (errors.NotVerified, "A change may not be completed"),
+    "DA021": (errors.BackfillChanged, "A backfill is not what it was"),
 }
 
 UNREACHABLE_CLASSES = ("08", "57P")

@@ -22,14 +22,7 @@ def test_it_goes_up_and_down_step_by_step(project: Project, change: AddUnique) -
     names = project.write(change)
     assert [name[5:13] for name in names] == ["expand_u", "contract"]
     project.there_and_back("0002", "0003")
-    assert (
-        len(
-            project.rows(
-                "SELECT FROM pg_constraint WHERE contype = 'u' AND connamespace::regnamespace::text IN ('public', 'shop')"
-            )
-        )
-        == 1
-    )
+    assert len(project.rows("SELECT FROM pg_constraint WHERE contype = 'u' AND conrelid::regclass::text ~ 'rder'")) == 1
 
 
 def test_a_partitioned_table_gets_a_unique_index(project: Project) -> None:

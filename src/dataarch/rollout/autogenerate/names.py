@@ -16,6 +16,9 @@ __all__ = ["IncludeName", "without_partitions"]
 IncludeName = Callable[[str | None, str, Mapping[str, Any]], bool]
 """Alembic's ``include_name``: a name, its kind, and the names of what it belongs to."""
 
+BOOKS_SCHEMA = "dataarch_rollout"
+"""Holds the books of changes under way, which are no model's tables."""
+
 GATE_SCHEMA = "dataarch_cache"
 """Holds the cache's gate, which is no model's table."""
 
@@ -45,7 +48,7 @@ def without_partitions(connection: Connection, also: IncludeName | None = None) 
         return frozenset(attached | {(schema, name) for schema, name, _ in marks_of(connection)})
 
     def include(name: str | None, kind: str, parents: Mapping[str, Any]) -> bool:
-        if kind == "schema" and name in {SCHEMA, GATE_SCHEMA}:
+        if kind == "schema" and name in {SCHEMA, BOOKS_SCHEMA, GATE_SCHEMA}:
             return False
         if kind == "table" and name is not None:
             schema = parents.get("schema_name") or connection.dialect.default_schema_name or "public"

@@ -1,4 +1,4 @@
-"""Operations for Alembic's revisions: partitioned tables, their indexes, the isolation of tenants, dual writes.
+"""Operations for Alembic's revisions: partitioned tables, tenants, dual writes, backfills, tables set aside.
 
 Importing this package registers them, so that revisions can write ``op.create_partitioned_table(…)``; the functions
 here do the same and are known to type checkers.
@@ -30,11 +30,18 @@ from dataarch.rollout.operations.enable_tenant_isolation import (
     disable_tenant_isolation,
     enable_tenant_isolation,
 )
+from dataarch.rollout.operations.require_verified import RequireVerifiedOp, require_verified
 from dataarch.rollout.operations.set_table_aside import (
     SetTableAsideOp,
     TakeTableBackOp,
     set_table_aside,
     take_table_back,
+)
+from dataarch.rollout.operations.start_backfill import (
+    ForgetBackfillOp,
+    StartBackfillOp,
+    forget_backfill,
+    start_backfill,
 )
 
 __all__ = [
@@ -46,7 +53,10 @@ __all__ = [
     "DropPartitionedIndexOp",
     "DropPartitionedTableOp",
     "EnableTenantIsolationOp",
+    "ForgetBackfillOp",
+    "RequireVerifiedOp",
     "SetTableAsideOp",
+    "StartBackfillOp",
     "TakeTableBackOp",
     "create_dual_write",
     "create_partitioned_index",
@@ -56,6 +66,9 @@ __all__ = [
     "drop_partitioned_index",
     "drop_partitioned_table",
     "enable_tenant_isolation",
+    "forget_backfill",
+    "require_verified",
     "set_table_aside",
+    "start_backfill",
     "take_table_back",
 ]

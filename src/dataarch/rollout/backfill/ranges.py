@@ -1,0 +1,140 @@
+"""Ranges of keys that workers share: where a table is cut, and who takes which.
+
+A range belongs to nobody for longer than a batch: the lock on its line in the books is taken and left with the batch's
+transaction. So what a killed worker had begun is free at once, and any number of workers and processes share the work.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from enum import Enum
+from itertools import pairwise
+
+from sqlalchemy import Connection
+
+from dataarch.errors import BackfillChanged
+from dataarch.partitions.quoting import ident, literal
+from dataarch.rollout.backfill.books import SCHEMA, Record, changed
+from dataarch.rollout.backfill.session import ask, send
+from dataarch.rollout.backfill.shape import Leaf, Shape
+from dataarch.rollout.backfill.statements import Key, Statements, array
+
+__all__ = ["Claim", "Unclaimed", "claim", "plan"]
+
+ROWS = 20_000
+"""Rows that a range should have: enough that its last, smaller batch costs little."""
+
+MOST = 64
+"""Ranges of a table or partition at the most."""
+
+SAMPLED_PAGES = 128
+"""Pages that are read to find where a table can be cut."""
+
+
+class Unclaimed(Enum):
+    """Why there is no range to work on."""
+
+    PAUSED = "paused"
+    TAKEN = "taken"
+    DONE = "done"
+
+
+@dataclass(frozen=True, slots=True)
+class Claim:
+    """A range that this transaction works on; ``gone`` says that its partition is no longer there."""
+
+    number: int
+    leaf: tuple[str, str]
+    reached: Key | None
+    upper: Key | None
+    gone: bool
+
+
+def plan(connection: Connection, record: Record, statements: Statements) -> int:
+    """Cut each table that has no ranges yet, and commit; return how many ranges were added.
+
+    Called again when all are done, it finds the partitions that came meanwhile.
+    """
+    send(connection, f"SELECT FROM {SCHEMA}.backfills WHERE name = {literal(record.name)} FOR UPDATE")
+    known = {
+        (one.leaf_schema, one.leaf_name)
+        for one in ask(
+            connection,
+            f"SELECT DISTINCT leaf_schema, leaf_name FROM {SCHEMA}.backfill_ranges WHERE name = {literal(record.name)}",
+        )
+    }
+    added = 0
+    for leaf in statements.shape.leaves:
+        if leaf.place not in known:
+            added += _add(connection, record.name, leaf, _cuts(connection, statements.shape, leaf))
+    connection.commit()
+    return added
+
+
+def claim(connection: Connection, record: Record, mine: int) -> Claim | Unclaimed:
+    """Take a range for this transaction: the one had before, if it is free, or the next.
+
+    Raises:
+        BackfillChanged: it was forgotten, or registered anew with another definition.
+    """
+    found = ask(
+        connection,
+        f"""
+SELECT b.digest, b.paused_at IS NOT NULL AS paused, r.number, r.leaf_schema, r.leaf_name, r.reached, r.upper,
+       to_regclass(quote_ident(r.leaf_schema) || '.' || quote_ident(r.leaf_name)) IS NULL AS gone,
+       EXISTS (SELECT FROM {SCHEMA}.backfill_ranges AS o WHERE o.name = b.name AND o.done_at IS NULL) AS open
+FROM {SCHEMA}.backfills AS b
+LEFT JOIN LATERAL (
+    SELECT * FROM {SCHEMA}.backfill_ranges AS mine
+    WHERE mine.name = b.name AND mine.done_at IS NULL AND b.paused_at IS NULL
+    ORDER BY (mine.number = {mine}) DESC, mine.number LIMIT 1 FOR UPDATE SKIP LOCKED
+) AS r ON true
+WHERE b.name = {literal(record.name)}""",
+    )
+    if not found:
+        raise BackfillChanged(f"The backfill {record.name} was forgotten.", hint="Register it again with a revision.")
+    row = found[0]
+    if row.digest != record.digest:
+        raise changed(record)
+    if row.paused:
+        return Unclaimed.PAUSED
+    if row.number is None:
+        return Unclaimed.TAKEN if row.open else Unclaimed.DONE
+    return Claim(row.number, (row.leaf_schema, row.leaf_name), _key(row.reached), _key(row.upper), row.gone)
+
+
+def _key(found: Sequence[str] | None) -> Key | None:
+    return None if found is None else tuple(found)
+
+
+def _cuts(connection: Connection, shape: Shape, leaf: Leaf) -> list[Key]:
+    """Return keys that cut a table into parts of about the same size, from a sample of its pages."""
+    parts = min(MOST, leaf.estimate // ROWS)
+    if parts < 2:
+        return []
+    percent = min(100.0, 100.0 * SAMPLED_PAGES / max(1, leaf.pages))
+    columns = ", ".join(ident(one.name) for one in shape.key)
+    texts = ", ".join(f"{ident(one.name)}::text" for one in shape.key)
+    found = ask(
+        connection,
+        f"SELECT key FROM (SELECT ARRAY[{texts}] AS key, row_number() OVER (ORDER BY {columns}) AS n,"
+        f" count(*) OVER () AS rows FROM {ident(leaf.name, leaf.schema)} TABLESAMPLE SYSTEM ({percent:.6f})) AS sample"
+        f" WHERE n % greatest(1, rows / {parts}) = 0 AND n < rows ORDER BY n",
+    )
+    return [tuple(one.key) for one in found]
+
+
+def _add(connection: Connection, name: str, leaf: Leaf, cuts: Sequence[Key]) -> int:
+    bounds = [None, *cuts, None]
+    first = f"(SELECT coalesce(max(number), 0) FROM {SCHEMA}.backfill_ranges WHERE name = {literal(name)})"
+    lines = ", ".join(
+        f"({at}, {array(lower)}, {array(upper)})" for at, (lower, upper) in enumerate(pairwise(bounds), 1)
+    )
+    send(
+        connection,
+        f"INSERT INTO {SCHEMA}.backfill_ranges (name, number, leaf_schema, leaf_name, reached, upper)"
+        f" SELECT {literal(name)}, {first} + n, {literal(leaf.schema)}, {literal(leaf.name)}, reached::text[],"
+        f" upper::text[] FROM (VALUES {lines}) AS cut (n, reached, upper)",
+    )
+    return len(bounds) - 1

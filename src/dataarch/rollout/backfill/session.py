@@ -1,0 +1,100 @@
+"""The connection that a backfill works on, and statements as it sends them."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, suppress
+from typing import Any, cast
+
+import psycopg
+from sqlalchemy import Connection, CursorResult, Engine
+from sqlalchemy.exc import DBAPIError
+
+from dataarch.database.error_mapping import named_error
+from dataarch.errors import DataArchError, ServerUnreachable
+
+__all__ = ["ask", "named", "one_row", "patient_session", "send", "session", "sqlstate_of"]
+
+SETTINGS = (
+    # where a policy would hide rows, the statement raises instead of silently changing none
+    "SET row_security = off",
+    # who waits for a row holds the others of its batch, and their writers, for that long
+    "SET lock_timeout = '200ms'",
+    "SET statement_timeout = 0",
+    "SET SESSION CHARACTERISTICS AS TRANSACTION ISOLATION LEVEL READ COMMITTED",
+    # keys are kept as text, in forms that are read back as the same values
+    "SET DateStyle = 'ISO'",
+    "SET IntervalStyle = 'postgres'",
+    "SET standard_conforming_strings = on",
+    # a batch is read through the key's index, whatever the planner makes of old statistics
+    "SET enable_seqscan = off",
+    "SET enable_sort = off",
+    "SET enable_incremental_sort = off",
+    # the costs above would have each batch compiled
+    "SET jit = off",
+)
+
+
+@contextmanager
+def session(engine: Engine, name: str) -> Iterator[Connection]:
+    """Open a connection with a backfill's settings; it is closed at the end, and goes back to no pool."""
+    with engine.connect() as connection:
+        try:
+            # a plan for any values would read a whole table for a few keys
+            cast("psycopg.Connection[Any]", connection.connection.driver_connection).prepare_threshold = None
+            options = connection.execution_options(no_parameters=True)
+            label = "SET application_name = '{}'".format(f"dataarch backfill {name}"[:60].replace("'", "''"))
+            options.exec_driver_sql("; ".join((*SETTINGS, label)))
+            options.commit()
+            yield options
+        finally:
+            with suppress(DBAPIError, DataArchError):
+                connection.invalidate()
+
+
+@contextmanager
+def patient_session(engine: Engine, name: str, patience: float) -> Iterator[Connection]:
+    """Open the same, and try again for some seconds where the server does not answer."""
+    deadline = time.monotonic() + patience
+    while True:
+        try:
+            with engine.connect() as trial:
+                trial.exec_driver_sql("SELECT 1")
+            break
+        except (DBAPIError, DataArchError) as wrong:
+            if not isinstance(named(wrong), ServerUnreachable) or time.monotonic() > deadline:
+                raise
+        time.sleep(0.2)
+    with session(engine, name) as connection:
+        yield connection
+
+
+def send(connection: Connection, statement: str) -> CursorResult[Any]:
+    """Run a statement as it is written: what looks like a parameter in it is none."""
+    return connection.execution_options(no_parameters=True).exec_driver_sql(statement)
+
+
+def ask(connection: Connection, query: str) -> Sequence[Any]:
+    """Return all rows of a query."""
+    return send(connection, query).fetchall()
+
+
+def one_row(connection: Connection, query: str) -> Any:
+    """Return the only row of a query."""
+    return send(connection, query).one()
+
+
+def sqlstate_of(error: BaseException) -> str:
+    """Return the SQLSTATE of an error of the database, named or not; an empty text where it has none."""
+    if isinstance(error, DataArchError):
+        return error.sqlstate or ""
+    original = error.orig if isinstance(error, DBAPIError) else error
+    return str(getattr(original, "sqlstate", None) or getattr(original, "pgcode", None) or "")
+
+
+def named(error: DBAPIError | DataArchError) -> DBAPIError | DataArchError:
+    """Return the named error for one of the database, whatever engine it came from."""
+    if isinstance(error, DBAPIError) and isinstance(error.orig, psycopg.Error):
+        return named_error(error.orig) or error
+    return error
