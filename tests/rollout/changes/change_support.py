@@ -12,7 +12,9 @@ from alembic import command
 from alembic.config import Config
 from sqlalchemy import text
 
+from dataarch.database.engine import owner_engine
 from dataarch.database.settings import Settings
+from dataarch.rollout.backfill import run, verify
 from dataarch.rollout.drafting.draft import Change
 from dataarch.rollout.drafting.project import write
 from fixtures.catalogs import described, owner_connection
@@ -126,6 +128,15 @@ class Project:
     def schema(self) -> list[str]:
         """Return what there is but rows and what belongs to changes themselves."""
         return [line for line in described(self.settings) if not re.search(r"alembic_version|dataarch_rollout", line)]
+
+    def backfill(self, name: str) -> None:
+        """Run a backfill and verify it; every row must be right then."""
+        engine = owner_engine(self.settings)
+        try:
+            assert run(engine, name).failed == 0
+            assert verify(engine, name).differing == 0
+        finally:
+            engine.dispose()
 
     def refused(self, statement: str) -> str:
         """Return the SQLSTATE with which a statement is refused; it must be."""

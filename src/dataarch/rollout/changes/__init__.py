@@ -14,6 +14,7 @@ from dataarch.rollout.changes.add_unique import AddUnique
 from dataarch.rollout.changes.drop_column import DropColumn
 from dataarch.rollout.changes.drop_index import DropIndex
 from dataarch.rollout.changes.drop_table import DropTable
+from dataarch.rollout.changes.rename_column import RenameColumn
 from dataarch.rollout.changes.set_not_null import SetNotNull
 
 __all__ = [
@@ -25,5 +26,6 @@ __all__ = [
     "DropColumn",
     "DropIndex",
     "DropTable",
+    "RenameColumn",
     "SetNotNull",
 ]

@@ -10,6 +10,7 @@ from sqlalchemy import Connection
 from dataarch.errors import InvalidChange
 from dataarch.rollout.drafting.draft import Draft, Phase
 from dataarch.rollout.drafting.naming import quoted, word
+from dataarch.rollout.drafting.not_null import filled_draft, set_draft, unchecked_draft, validated_draft
 from dataarch.rollout.drafting.on_table import OnTable
 from dataarch.rollout.drafting.tables import Table, table_of
 from dataarch.rollout.drafting.text import MOMENT, docstring
@@ -41,7 +42,34 @@ class AddColumn:
                 column=self.column,
             )
         kind = kind_of(connection, self.type, self.default)
-        return [self._at_once(table, kind)]
+        if self.default is None or not kind.rewrites:
+            return [self._at_once(table, kind)]
+        return self._row_by_row(table, kind_of(connection, self.type), self.default)
+
+    def _row_by_row(self, table: Table, kind: Kind, default: str) -> list[Draft]:
+        on, what = OnTable(table), word("add", *table.words, self.column)
+        expand = Draft(
+            Phase.EXPAND,
+            what,
+            docstring(
+                f"Column {quoted(self.column)} of {table.sql}: {kind.kind}, default {default} for rows to come.",
+                "The default is another for each row, so rows that are there are filled by a backfill.",
+                f"Locks: ACCESS EXCLUSIVE on the table, {MOMENT}.",
+                "Going down drops the column, and what has been written to it.",
+            ),
+            (on.add_column(self.column, kind.kind, kind.type), on.default(self.column, default)),
+            (on.drop_column(self.column),),
+        )
+        filling = filled_draft(table, self.column, default, what)
+        if not self.not_null:
+            return [expand, filling]
+        return [
+            expand,
+            filling,
+            unchecked_draft(table, self.column, what, gate=what),
+            validated_draft(table, self.column, what),
+            set_draft(table, self.column, what),
+        ]
 
     def _at_once(self, table: Table, kind: Kind) -> Draft:
         on = OnTable(table)

@@ -90,7 +90,7 @@ def index_of(table: Table, name: str) -> Index:
     return found[name]
 
 
-def definition(table: Table, name: str, body: str, *, unique: bool) -> CreateIndexOp:
+def definition(table: Table, name: str, body: str, *, unique: bool, also: str | None = None) -> CreateIndexOp:
     """Return the operation that makes an index of a definition from the catalog, in a transaction.
 
     Args:
@@ -98,6 +98,7 @@ def definition(table: Table, name: str, body: str, *, unique: bool) -> CreateInd
         name: what the index is called.
         body: ``USING btree (…) …`` as the server writes it.
         unique: whether it is unique.
+        also: a column that the table is going to have.
     """
     method, _, rest = body.removeprefix("USING ").partition(" (")
     keys, rest = _enclosed(rest)
@@ -113,7 +114,8 @@ def definition(table: Table, name: str, body: str, *, unique: bool) -> CreateInd
         options["postgresql_with"] = _storage(found["storage"])
     if found["where"]:
         options["postgresql_where"] = text(untouched(_bare(found["where"])))
-    columns = [_key(table, one) for one in _parts(keys)]
+    names = {*table.columns, *([] if also is None else [also])}
+    columns = [_key(names, one) for one in _parts(keys)]
     return CreateIndexOp(name, table.name, columns, schema=table.schema, unique=unique, **options)
 
 
@@ -137,10 +139,10 @@ def dropped_by(table: Table, name: str) -> MigrateOperation:
     return Alone(DropIndexOp(name, table.name, schema=table.schema, if_exists=True, postgresql_concurrently=True))
 
 
-def _key(table: Table, written: str) -> str | ColumnElement[Any]:
+def _key(names: set[str], written: str) -> str | ColumnElement[Any]:
     """Return a key of an index: the column's name, or the expression as it is."""
     plain = _unquoted(written) if NAME.fullmatch(written) else ""
-    return plain if plain in table.columns else literal_column(written)
+    return plain if plain in names else literal_column(written)
 
 
 def _unquoted(written: str) -> str:

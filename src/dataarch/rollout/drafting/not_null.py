@@ -8,24 +8,46 @@ from dataarch.rollout.drafting.naming import quoted
 from dataarch.rollout.drafting.on_table import OnTable, not_null_name
 from dataarch.rollout.drafting.tables import Table
 from dataarch.rollout.drafting.text import MOMENT, docstring
+from dataarch.rollout.operations import RequireVerifiedOp, StartBackfillOp
 
-__all__ = ["set_draft", "unchecked_draft", "validated_draft"]
+__all__ = ["filled_draft", "set_draft", "unchecked_draft", "validated_draft"]
 
 
-def unchecked_draft(table: Table, column: str, phase: Phase, what: str) -> Draft:
-    """Return the revision after which no NULL is written any more."""
+def unchecked_draft(table: Table, column: str, what: str, *, gate: str | None = None) -> Draft:
+    """Return the revision after which no NULL is written any more: the first, or after a backfill that is verified."""
     on, name = OnTable(table), not_null_name(table.name, column)
     return Draft(
-        phase,
-        what,
+        Phase.EXPAND if gate is None else Phase.CONTRACT,
+        what if gate is None else f"check_{what}",
         docstring(
             f"Column {quoted(column)} of {table.sql} is not NULL in rows that are written from now on.",
             "A row without a value that is there already cannot be updated until it has one, whatever column the "
-            "update is about.",
+            "update is about."
+            if gate is None
+            else f"It refuses until the backfill is verified: dataarch backfill verify {gate}.",
             f"Locks: ACCESS EXCLUSIVE on the table, {MOMENT}.",
         ),
-        (on.not_null_check(column),),
+        (*([] if gate is None else [RequireVerifiedOp(gate)]), on.not_null_check(column)),
         (on.drop_check(name),),
+    )
+
+
+def filled_draft(table: Table, column: str, value: str, what: str) -> Draft:
+    """Return the revision that registers the filling of rows without a value."""
+    table.keyed()
+    filling = StartBackfillOp(
+        what, table.name, sets={column: value}, matches=f"{quoted(column)} IS NOT NULL", schema=table.schema
+    )
+    return Draft(
+        Phase.BACKFILL,
+        what,
+        docstring(
+            f"Column {quoted(column)} of {table.sql}: rows without a value get {value}.",
+            f"This registers the work. Then: dataarch backfill run {what}, and: dataarch backfill verify {what}.",
+            "Locks: none that a reader or a writer waits for; while it runs, the rows of one small batch.",
+        ),
+        (filling,),
+        (filling.reverse(),),
     )
 
 

@@ -8,7 +8,7 @@ from typing import Any
 from alembic.operations import MigrateOperation
 from alembic.operations.ops import AddColumnOp, AlterColumnOp, CreateCheckConstraintOp, DropColumnOp, DropConstraintOp
 from sqlalchemy import Column as SqlColumn
-from sqlalchemy import text
+from sqlalchemy import DefaultClause, text
 from sqlalchemy.sql.elements import conv
 from sqlalchemy.types import NullType, TypeEngine
 
@@ -59,7 +59,7 @@ class OnTable:
 
     def default(self, name: str, default: str | None) -> AlterColumnOp:
         """Return the operation that gives a column a default for rows to come, or takes it away."""
-        given = None if default is None else text(untouched(default))
+        given = None if default is None else DefaultClause(text(untouched(default)))
         return AlterColumnOp(self.table.name, name, modify_server_default=given, schema=self.table.schema)
 
     def check(self, name: str, condition: str, *, valid: bool = False) -> CreateCheckConstraintOp:
@@ -75,7 +75,8 @@ class OnTable:
 
     def drop_constraint(self, name: str, kind: str) -> DropConstraintOp:
         """Return the operation that drops a constraint of a kind of Alembic's."""
-        return DropConstraintOp(name, self.table.name, type_=kind, schema=self.table.schema)
+        named = conv(name) if kind == "check" else name
+        return DropConstraintOp(named, self.table.name, type_=kind, schema=self.table.schema)
 
     def validate(self, name: str) -> Sql:
         """Return the operation that looks whether every row keeps to a constraint."""
