@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import pytest
-from sqlalchemy import Connection, text
+from sqlalchemy import Connection, Engine, text
 
 from dataarch.rollout.dual_write import DualWrite, faults, in_force
+from dataarch.rollout.operations.statements import verbatim
 from fixtures.dual_writes import Ground
 
 WRITE = DualWrite("in_step", "t", {"b": "upper(a)"}, {"a": "lower(b)"})
@@ -28,6 +29,30 @@ def test_one_that_was_just_made_is_in_force_and_the_search_path_stays(ground: Gr
     assert faults(connection, "in_step") == []
     assert in_force(connection, "in_step", schema="public")
     assert connection.scalar(text("SHOW search_path")) == "public, pg_temp"
+
+
+def test_one_is_in_force_whatever_the_search_path_also_where_each_statement_commits(
+    dual_write_engine: Engine,
+) -> None:
+    make, drop = (verbatim(statement) for statement in (WRITE.create_sql(), WRITE.drop_sql()))
+    with dual_write_engine.connect().execution_options(isolation_level="AUTOCOMMIT") as connection:
+        connection.exec_driver_sql("CREATE SCHEMA theirs")
+        connection.exec_driver_sql(
+            "CREATE FUNCTION theirs.upper(text) RETURNS text LANGUAGE sql AS 'SELECT pg_catalog.upper($1)'"
+        )
+        connection.exec_driver_sql("CREATE TABLE public.t (a text, b text)")
+        connection.exec_driver_sql("SET search_path = theirs, pg_catalog, public")
+        connection.execute(make)
+        try:
+            for path in ("theirs, pg_catalog, public", "public", "''"):
+                connection.exec_driver_sql(f"SET search_path = {path}")
+                assert faults(connection, "in_step") == []
+                assert connection.scalar(text("SHOW search_path")) == path.replace("''", '""')
+        finally:
+            connection.exec_driver_sql("SET search_path = public")
+            connection.execute(drop)
+            connection.exec_driver_sql("DROP TABLE t")
+            connection.exec_driver_sql("DROP SCHEMA theirs CASCADE")
 
 
 @pytest.mark.parametrize(

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataarch.rollout.dual_write.standing import faults, in_force
+from dataarch.rollout.dual_write.standing import faults, faults_sql, in_force
 from dataarch.rollout.dual_write.value import DualWrite
 
-__all__ = ["DualWrite", "faults", "in_force"]
+__all__ = ["DualWrite", "faults", "faults_sql", "in_force"]
