@@ -7,7 +7,7 @@ import sys
 import typer
 from sqlalchemy.exc import DBAPIError, SQLAlchemyError
 
-from dataarch.cli import cache, demo, explain, lineage, load, partitions, pipeline, revision, schema, server
+from dataarch.cli import backfill, cache, demo, explain, lineage, load, partitions, pipeline, revision, schema, server
 from dataarch.cli.terminal import harden_streams, say_error
 from dataarch.errors import DataArchError
 
@@ -17,7 +17,7 @@ INTERRUPTED = 130
 
 app = typer.Typer(
     name="dataarch",
-    help="A PostgreSQL data layer you can trust: servers, schema, partitions, cache, plans, pipelines, a demo.",
+    help="A PostgreSQL data layer you can trust: servers, schema, backfills, partitions, cache, plans, pipelines.",
     no_args_is_help=True,
     pretty_exceptions_enable=False,
     add_completion=False,
@@ -28,6 +28,7 @@ app.add_typer(cache.app, name="cache")
 app.add_typer(pipeline.app, name="pipeline")
 app.add_typer(load.app, name="load")
 app.add_typer(revision.app, name="revision")
+app.add_typer(backfill.app, name="backfill")
 app.command()(schema.upgrade)
 app.command()(schema.downgrade)
 app.command()(explain.explain)

@@ -6,7 +6,9 @@ that row is alone; it is written down, and the rest go on.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from typing import Any
 
 from sqlalchemy import Connection
 from sqlalchemy.exc import DBAPIError
@@ -15,7 +17,7 @@ from dataarch.errors import DataArchError
 from dataarch.partitions.quoting import literal
 from dataarch.rollout.backfill.books import SCHEMA
 from dataarch.rollout.backfill.ranges import Claim
-from dataarch.rollout.backfill.session import ask, send, sqlstate_of
+from dataarch.rollout.backfill.session import FAILURES, Failure, ask, send, sqlstate_of, together
 from dataarch.rollout.backfill.statements import Key, Statements, array
 
 __all__ = ["CAREFUL", "Batch", "BatchWork", "Done", "is_of_a_row", "said"]
@@ -62,35 +64,40 @@ class Batch:
 
 @dataclass(frozen=True, slots=True)
 class BatchWork:
-    """What a worker does in one transaction; it commits nothing itself."""
+    """What a worker does in one transaction."""
 
     connection: Connection
     statements: Statements
 
-    def do(self, claim: Claim, size: int, *, careful: bool) -> tuple[int, Done]:
-        """Fill the next rows of a range and write down how far it is.
+    def ahead(self, claim: Claim, size: int) -> str:
+        """Return the query that tells where the next batch of a range ends."""
+        return self.statements.end(claim.leaf, claim.reached, claim.upper, size)
+
+    def do(
+        self, claim: Claim, size: int, found: Sequence[Any] | None, *, careful: bool
+    ) -> tuple[Claim | None, int, Done]:
+        """Fill the next rows of a range, write down how far it is, and commit.
 
         Args:
             claim: the range, locked by this transaction.
             size: rows at the most.
+            found: the answer to :meth:`ahead`, if it was asked already.
             careful: look for rows that fail, instead of raising.
 
         Returns:
-            How many rows were looked at, and what became of them.
+            The range as it is now, None where it is done; how many rows were looked at, and what became of them.
         """
-        if claim.gone:
-            self._write_down(claim, claim.reached, 0, Done(), ended=True)
-            return 0, Done()
         if careful:
             send(self.connection, "SET CONSTRAINTS ALL IMMEDIATE")
-            size = min(size, CAREFUL)
-        rows, key, equal, ended = self._window(claim, size)
+        window = (0, None, 0) if claim.gone else self._window(claim, size, found)
+        rows, key, equal = window
         done = Done()
         if key is not None:
             fill = self._carefully if careful else self._plainly
             done = fill(claim.leaf, claim.reached, key, equal, rows)
-        self._write_down(claim, key or claim.reached, rows, done, ended=ended)
-        return rows, done
+        left = None if key is None or rows < size else replace(claim, reached=key)
+        together(self.connection, self._note_of(claim, key or claim.reached, rows, done, ended=left is None), "COMMIT")
+        return left, rows, done
 
     def again(self, leaf: tuple[str, str], key: Key, *, gone: bool) -> bool:
         """Try a row that has failed once more; return whether it is done now, or gone with its partition."""
@@ -99,7 +106,7 @@ class BatchWork:
         try:
             if not gone:
                 send(self.connection, self.statements.update_one(leaf, key))
-        except (DBAPIError, DataArchError) as error:
+        except FAILURES as error:
             if not is_of_a_row(error):
                 raise
             send(self.connection, "ROLLBACK TO SAVEPOINT dataarch_batch")
@@ -112,25 +119,25 @@ class BatchWork:
     def _name(self) -> str:
         return self.statements.definition.name
 
-    def _window(self, claim: Claim, size: int) -> tuple[int, Key | None, int, bool]:
-        """Return rows, last key, number of leading columns that both bounds share, and whether the range ends there."""
-        found = ask(self.connection, self.statements.end(claim.leaf, claim.reached, claim.upper, size))
+    def _window(self, claim: Claim, size: int, found: Sequence[Any] | None) -> tuple[int, Key | None, int]:
+        """Return rows, last key, and number of leading columns that both bounds share."""
+        if found is None:
+            [(found, _)] = together(self.connection, self.ahead(claim, size))
         if found:
-            return size, tuple(found[0].key), _leading(found[0].equal), False
-        found = ask(self.connection, self.statements.last(claim.leaf, claim.reached, claim.upper))
-        if found:
-            return found[0].rows, tuple(found[0].key), _leading(found[0].equal), True
-        return 0, None, 0, True
+            return size, tuple(found[0].key), _leading(found[0].equal)
+        [(found, _)] = together(self.connection, self.statements.last(claim.leaf, claim.reached, claim.upper))
+        # one that comes between two looks may make it as many as asked for: fewer say that the range ends
+        return (min(found[0].rows, size - 1), tuple(found[0].key), _leading(found[0].equal)) if found else (0, None, 0)
 
     def _plainly(self, leaf: tuple[str, str], lower: Key | None, upper: Key, equal: int, _rows: int) -> Done:
         statements = self.statements.updates(leaf, lower, upper, equal)
-        return Done(sum(send(self.connection, statement).rowcount for statement in statements))
+        return Done(sum(answer.changed for answer in together(self.connection, *statements)))
 
     def _carefully(self, leaf: tuple[str, str], lower: Key | None, upper: Key, equal: int, rows: int) -> Done:
         send(self.connection, "SAVEPOINT dataarch_batch")
         try:
             done = self._plainly(leaf, lower, upper, equal, rows)
-        except (DBAPIError, DataArchError) as error:
+        except FAILURES as error:
             if not is_of_a_row(error):
                 raise
             send(self.connection, "ROLLBACK TO SAVEPOINT dataarch_batch; RELEASE SAVEPOINT dataarch_batch")
@@ -138,9 +145,7 @@ class BatchWork:
         send(self.connection, "RELEASE SAVEPOINT dataarch_batch")
         return done
 
-    def _halves(
-        self, leaf: tuple[str, str], lower: Key | None, upper: Key, rows: int, error: DBAPIError | DataArchError
-    ) -> Done:
+    def _halves(self, leaf: tuple[str, str], lower: Key | None, upper: Key, rows: int, error: Failure) -> Done:
         half = max(1, rows // 2)
         found = ask(self.connection, self.statements.end(leaf, lower, upper, half))
         middle = tuple(found[0].key) if found else upper
@@ -155,7 +160,7 @@ class BatchWork:
             return first
         return first + self._carefully(leaf, middle, upper, _leading(rest[0].equal), rest[0].rows)
 
-    def _note(self, leaf: tuple[str, str], key: Key, error: DBAPIError | DataArchError) -> None:
+    def _note(self, leaf: tuple[str, str], key: Key, error: Failure) -> None:
         send(
             self.connection,
             f"INSERT INTO {SCHEMA}.backfill_failures (name, leaf_schema, leaf_name, key, sqlstate, reason)"
@@ -165,13 +170,12 @@ class BatchWork:
             f" SET sqlstate = excluded.sqlstate, reason = excluded.reason, failed_at = now()",
         )
 
-    def _write_down(self, claim: Claim, reached: Key | None, rows: int, done: Done, *, ended: bool) -> None:
-        send(
-            self.connection,
+    def _note_of(self, claim: Claim, reached: Key | None, rows: int, done: Done, *, ended: bool) -> str:
+        return (
             f"UPDATE {SCHEMA}.backfill_ranges SET reached = {array(reached)}, seen = seen + {rows},"
             f" changed = changed + {done.changed}, batches = batches + {int(rows > 0)}, updated_at = clock_timestamp(),"
             f" done_at = {'clock_timestamp()' if ended else 'NULL'}"
-            f" WHERE name = {literal(self._name)} AND number = {claim.number}",
+            f" WHERE name = {literal(self._name)} AND number = {claim.number}"
         )
 
 
@@ -180,7 +184,7 @@ def is_of_a_row(error: BaseException) -> bool:
     return sqlstate_of(error).startswith(CLASSES_OF_ROWS)
 
 
-def said(error: DBAPIError | DataArchError) -> str:
+def said(error: Failure) -> str:
     """Return what the server said of a row, on one line of bounded length."""
     cause = error.__cause__ if isinstance(error, DataArchError) and error.__cause__ is not None else error
     original = cause.orig if isinstance(cause, DBAPIError) else cause

@@ -10,20 +10,26 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from enum import Enum
 from itertools import pairwise
+from typing import Any
 
 from sqlalchemy import Connection
 
 from dataarch.errors import BackfillChanged
 from dataarch.partitions.quoting import ident, literal
 from dataarch.rollout.backfill.books import SCHEMA, Record, changed
-from dataarch.rollout.backfill.session import ask, send
+from dataarch.rollout.backfill.session import ask, send, together
 from dataarch.rollout.backfill.shape import Leaf, Shape
 from dataarch.rollout.backfill.statements import Key, Statements, array
 
 __all__ = ["Claim", "Unclaimed", "claim", "plan"]
 
-ROWS = 20_000
-"""Rows that a range should have: enough that its last, smaller batch costs little."""
+ROWS = 60_000
+"""Rows that a range of a large table should have: enough that its last, smaller batch costs little."""
+
+FEW = 8
+"""Ranges of a smaller table, if each has :data:`FEWEST` rows."""
+
+FEWEST = 10_000
 
 MOST = 64
 """Ranges of a table or partition at the most."""
@@ -56,7 +62,7 @@ def plan(connection: Connection, record: Record, statements: Statements) -> int:
 
     Called again when all are done, it finds the partitions that came meanwhile.
     """
-    send(connection, f"SELECT FROM {SCHEMA}.backfills WHERE name = {literal(record.name)} FOR UPDATE")
+    _standing(ask(connection, f"{_state(record)} FOR UPDATE"), record)
     known = {
         (one.leaf_schema, one.leaf_name)
         for one in ask(
@@ -72,36 +78,58 @@ def plan(connection: Connection, record: Record, statements: Statements) -> int:
     return added
 
 
-def claim(connection: Connection, record: Record, mine: int) -> Claim | Unclaimed:
-    """Take a range for this transaction: the one had before, if it is free, or the next.
+def claim(
+    connection: Connection, record: Record, expected: Claim | None, ahead: str
+) -> tuple[Claim | Unclaimed, Sequence[Any] | None]:
+    """Begin a transaction, and take a range for it: the one had before, if it is free, or the next.
+
+    Args:
+        connection: in autocommit mode.
+        record: the backfill.
+        expected: the range had before, as this worker has left it.
+        ahead: a query about the expected range, asked in the same round trip.
+
+    Returns:
+        The range, or why there is none; and the answer to the query, if the range is as expected.
 
     Raises:
         BackfillChanged: it was forgotten, or registered anew with another definition.
     """
-    found = ask(
-        connection,
-        f"""
-SELECT b.digest, b.paused_at IS NOT NULL AS paused, r.number, r.leaf_schema, r.leaf_name, r.reached, r.upper,
-       to_regclass(quote_ident(r.leaf_schema) || '.' || quote_ident(r.leaf_name)) IS NULL AS gone,
-       EXISTS (SELECT FROM {SCHEMA}.backfill_ranges AS o WHERE o.name = b.name AND o.done_at IS NULL) AS open
-FROM {SCHEMA}.backfills AS b
-LEFT JOIN LATERAL (
-    SELECT * FROM {SCHEMA}.backfill_ranges AS mine
-    WHERE mine.name = b.name AND mine.done_at IS NULL AND b.paused_at IS NULL
-    ORDER BY (mine.number = {mine}) DESC, mine.number LIMIT 1 FOR UPDATE SKIP LOCKED
-) AS r ON true
-WHERE b.name = {literal(record.name)}""",
+    state = (
+        f"SELECT digest, paused_at IS NOT NULL AS paused FROM {SCHEMA}.backfills WHERE name = {literal(record.name)}"
     )
-    if not found:
+    ranges = f"FROM {SCHEMA}.backfill_ranges WHERE name = {literal(record.name)} AND done_at IS NULL"
+    what = f"""SELECT number, leaf_schema, leaf_name, reached, upper,
+        to_regclass(quote_ident(leaf_schema) || '.' || quote_ident(leaf_name)) IS NULL AS gone {ranges}"""
+    lock = "FOR UPDATE SKIP LOCKED"
+    if expected is None:
+        _, stands, taken = together(connection, "BEGIN", _state(record), f"{what} ORDER BY number LIMIT 1 {lock}")
+        answer = None
+    else:
+        mine = f"{what} AND number = {expected.number} {lock}"
+        _, stands, taken, answer = together(connection, "BEGIN", _state(record), mine, ahead)
+    if (hindered := _standing(stands.rows, record)) is not None:
+        return hindered, None
+    if not taken.rows and expected is not None:
+        [taken] = together(connection, f"{what} ORDER BY number LIMIT 1 {lock}")
+    if not taken.rows:
+        [left] = together(connection, f"SELECT {ranges} LIMIT 1")
+        return (Unclaimed.TAKEN if left.rows else Unclaimed.DONE), None
+    one = taken.rows[0]
+    found = Claim(one.number, (one.leaf_schema, one.leaf_name), _key(one.reached), _key(one.upper), one.gone)
+    return found, answer.rows if answer is not None and found == expected else None
+
+
+def _state(record: Record) -> str:
+    return f"SELECT digest, paused_at IS NOT NULL AS paused FROM {SCHEMA}.backfills WHERE name = {literal(record.name)}"
+
+
+def _standing(stands: Sequence[Any], record: Record) -> Unclaimed | None:
+    if not stands:
         raise BackfillChanged(f"The backfill {record.name} was forgotten.", hint="Register it again with a revision.")
-    row = found[0]
-    if row.digest != record.digest:
+    if stands[0].digest != record.digest:
         raise changed(record)
-    if row.paused:
-        return Unclaimed.PAUSED
-    if row.number is None:
-        return Unclaimed.TAKEN if row.open else Unclaimed.DONE
-    return Claim(row.number, (row.leaf_schema, row.leaf_name), _key(row.reached), _key(row.upper), row.gone)
+    return Unclaimed.PAUSED if stands[0].paused else None
 
 
 def _key(found: Sequence[str] | None) -> Key | None:
@@ -110,7 +138,7 @@ def _key(found: Sequence[str] | None) -> Key | None:
 
 def _cuts(connection: Connection, shape: Shape, leaf: Leaf) -> list[Key]:
     """Return keys that cut a table into parts of about the same size, from a sample of its pages."""
-    parts = min(MOST, leaf.estimate // ROWS)
+    parts = min(MOST, max(leaf.estimate // ROWS, min(FEW, leaf.estimate // FEWEST)))
     if parts < 2:
         return []
     percent = min(100.0, 100.0 * SAMPLED_PAGES / max(1, leaf.pages))

@@ -5,16 +5,34 @@ from __future__ import annotations
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
-from typing import Any, cast
+from typing import Any, NamedTuple, cast
 
 import psycopg
+from psycopg.rows import namedtuple_row
 from sqlalchemy import Connection, CursorResult, Engine
 from sqlalchemy.exc import DBAPIError
 
 from dataarch.database.error_mapping import named_error
 from dataarch.errors import DataArchError, ServerUnreachable
 
-__all__ = ["ask", "named", "one_row", "patient_session", "send", "session", "sqlstate_of"]
+__all__ = [
+    "FAILURES",
+    "Answer",
+    "Failure",
+    "ask",
+    "named",
+    "one_row",
+    "patient_session",
+    "send",
+    "session",
+    "sqlstate_of",
+    "together",
+]
+
+Failure = DBAPIError | DataArchError | psycopg.Error
+"""An error of the database, as it comes from an engine with names for them, from any other, or from the driver."""
+
+FAILURES = (DBAPIError, DataArchError, psycopg.Error)
 
 SETTINGS = (
     # where a policy would hide rows, the statement raises instead of silently changing none
@@ -37,8 +55,11 @@ SETTINGS = (
 
 
 @contextmanager
-def session(engine: Engine, name: str) -> Iterator[Connection]:
-    """Open a connection with a backfill's settings; it is closed at the end, and goes back to no pool."""
+def session(engine: Engine, name: str, *, autocommit: bool = False) -> Iterator[Connection]:
+    """Open a connection with a backfill's settings; it is closed at the end, and goes back to no pool.
+
+    With ``autocommit``, transactions are begun and ended by statements, which can travel :func:`together` with others.
+    """
     with engine.connect() as connection:
         try:
             # a plan for any values would read a whole table for a few keys
@@ -47,6 +68,8 @@ def session(engine: Engine, name: str) -> Iterator[Connection]:
             label = "SET application_name = '{}'".format(f"dataarch backfill {name}"[:60].replace("'", "''"))
             options.exec_driver_sql("; ".join((*SETTINGS, label)))
             options.commit()
+            if autocommit:
+                options = options.execution_options(isolation_level="AUTOCOMMIT")
             yield options
         finally:
             with suppress(DBAPIError, DataArchError):
@@ -72,7 +95,8 @@ def patient_session(engine: Engine, name: str, patience: float) -> Iterator[Conn
 
 def send(connection: Connection, statement: str) -> CursorResult[Any]:
     """Run a statement as it is written: what looks like a parameter in it is none."""
-    return connection.execution_options(no_parameters=True).exec_driver_sql(statement)
+    # an option of the connection would stay, for whoever uses it afterwards
+    return connection.exec_driver_sql(statement, execution_options={"no_parameters": True})
 
 
 def ask(connection: Connection, query: str) -> Sequence[Any]:
@@ -85,6 +109,41 @@ def one_row(connection: Connection, query: str) -> Any:
     return send(connection, query).one()
 
 
+class Answer(NamedTuple):
+    """What came of a statement: its rows, if it has any, and how many it has given or changed."""
+
+    rows: Sequence[Any]
+    changed: int
+
+
+def together(connection: Connection, *statements: str) -> list[Answer]:
+    """Run statements in one round trip; raises the error of the first that fails, and none after it is run."""
+    driver = cast("psycopg.Connection[Any]", connection.connection.driver_connection)
+    answers = []
+    try:
+        with driver.cursor(row_factory=namedtuple_row) as cursor:
+            cursor.execute(";\n".join(statements).encode())
+            while True:
+                answers.append(Answer(cursor.fetchall() if cursor.description else (), cursor.rowcount))
+                if not cursor.nextset():
+                    return answers
+    except psycopg.Error as error:
+        if (known := named_error(error)) is not None:
+            raise known from error
+        raise
+
+
+def undo(connection: Connection) -> None:
+    """End the transaction that statements have begun, if there is one."""
+    driver = cast("psycopg.Connection[Any]", connection.connection.driver_connection)
+    try:
+        driver.rollback()
+    except psycopg.Error as error:
+        if (known := named_error(error)) is not None:
+            raise known from error
+        raise
+
+
 def sqlstate_of(error: BaseException) -> str:
     """Return the SQLSTATE of an error of the database, named or not; an empty text where it has none."""
     if isinstance(error, DataArchError):
@@ -93,8 +152,7 @@ def sqlstate_of(error: BaseException) -> str:
     return str(getattr(original, "sqlstate", None) or getattr(original, "pgcode", None) or "")
 
 
-def named(error: DBAPIError | DataArchError) -> DBAPIError | DataArchError:
+def named(error: Failure) -> Failure:
     """Return the named error for one of the database, whatever engine it came from."""
-    if isinstance(error, DBAPIError) and isinstance(error.orig, psycopg.Error):
-        return named_error(error.orig) or error
-    return error
+    original = error.orig if isinstance(error, DBAPIError) else error
+    return (named_error(original) or error) if isinstance(original, psycopg.Error) else error

@@ -78,10 +78,12 @@ class Statements:
 
     def end(self, leaf: tuple[str, str], lower: Key | None, upper: Key | None, count: int) -> str:
         """Return a query for the key of the ``count``-th row from ``lower`` on; no row where there are fewer."""
-        return (
-            f"SELECT {self._key} AS key, {self._equal(lower)} AS equal FROM {self._only(leaf)}"
-            f" WHERE {self._window(lower, upper)} ORDER BY {self._order()} OFFSET {count - 1} LIMIT 1"
+        # what is made of the key is made of the last row alone, not of those that are passed over
+        row = (
+            f"SELECT {self._order()} FROM {self._only(leaf)} WHERE {self._window(lower, upper)}"
+            f" ORDER BY {self._order()} OFFSET {count - 1} LIMIT 1"
         )
+        return f"SELECT {self._key} AS key, {self._equal(lower)} AS equal FROM ({row}) AS {self._alias}"
 
     def last(self, leaf: tuple[str, str], lower: Key | None, upper: Key | None) -> str:
         """Return a query for the last key of a window that few rows are left of, and their number."""
@@ -102,7 +104,7 @@ class Statements:
     def probe(self) -> str:
         """Return a query that names all that the others name, and is planned but not run."""
         place = (self.shape.schema, self.shape.table)
-        whole = f"UPDATE {ident(place[1], place[0])} AS {ident(self.definition.table)}"
+        whole = f"UPDATE {ident(place[1], place[0])} AS {self._alias}"
         return f"EXPLAIN {whole} SET {self._sets()} WHERE {self.concerned} AND {self.differs}"
 
     @property
@@ -147,6 +149,11 @@ FROM chunk"""
 
     # ── parts ─────────────────────────────────────────────────────────────────────────────────────────────────────
 
+    @property
+    def _alias(self) -> str:
+        # an expression may name the table, whatever the partition is called
+        return ident(self.definition.table)
+
     def _update(self, leaf: tuple[str, str], which: str) -> str:
         return f"UPDATE {self._only(leaf)} SET {self._sets()} WHERE {which} AND {self.concerned} AND {self.differs}"
 
@@ -154,8 +161,7 @@ FROM chunk"""
         return ", ".join(f"{ident(one.name)} = ({one.expression}\n)" for one in self.shape.filled)
 
     def _only(self, leaf: tuple[str, str]) -> str:
-        # an expression may name the table, whatever the partition is called
-        return f"ONLY {ident(leaf[1], leaf[0])} AS {ident(self.definition.table)}"
+        return f"ONLY {ident(leaf[1], leaf[0])} AS {self._alias}"
 
     @property
     def _key(self) -> str:

@@ -9,14 +9,13 @@ from dataclasses import dataclass, field
 from threading import Event
 
 from sqlalchemy import Connection, Engine
-from sqlalchemy.exc import DBAPIError
 
 from dataarch.errors import DataArchError, Deadlock, LockTimeout, SerializationFailure, ServerUnreachable
-from dataarch.rollout.backfill.batch import CAREFUL, Batch, BatchWork, is_of_a_row
+from dataarch.rollout.backfill.batch import CAREFUL, Batch, BatchWork, is_of_a_row, said
 from dataarch.rollout.backfill.books import Record
 from dataarch.rollout.backfill.pace import Pace, next_size
-from dataarch.rollout.backfill.ranges import Unclaimed, claim
-from dataarch.rollout.backfill.session import named, session, sqlstate_of
+from dataarch.rollout.backfill.ranges import Claim, Unclaimed, claim
+from dataarch.rollout.backfill.session import FAILURES, Failure, named, session, sqlstate_of, undo
 from dataarch.rollout.backfill.statements import Statements
 from dataarch.rollout.backfill.watch import Limits
 
@@ -65,7 +64,7 @@ class Worker:
     def __init__(self, job: Job) -> None:
         self._job = job
         self._size = job.pace.first
-        self._mine = 0
+        self._mine: Claim | None = None
         self._careful = False
         self._troubled_since: float | None = None
 
@@ -82,10 +81,10 @@ class Worker:
     def _connected(self) -> bool:
         """Work on a connection until all is done; return False where it broke and another one is worth a try."""
         try:
-            with session(self._job.engine, self._job.record.name) as connection:
+            with session(self._job.engine, self._job.record.name, autocommit=True) as connection:
                 self._troubled_since = None
                 self._work(connection)
-        except (DBAPIError, DataArchError) as wrong:
+        except FAILURES as wrong:
             error = named(wrong)
             if not isinstance(error, ServerUnreachable):
                 raise error from wrong.__cause__
@@ -102,29 +101,33 @@ class Worker:
                 if not self._step(connection):
                     return
                 self._troubled_since = None
-            except (DBAPIError, DataArchError) as wrong:
+            except FAILURES as wrong:
                 error = named(wrong)
                 if isinstance(error, ServerUnreachable):
                     raise error from wrong
-                connection.rollback()
+                undo(connection)
+                self._mine = None
                 self._react(error)
 
     def _step(self, connection: Connection) -> bool:
         """Do a batch and commit it; return whether there may be more."""
         began = time.perf_counter()
-        found = claim(connection, self._job.record, self._mine)
-        if isinstance(found, Unclaimed):
-            connection.rollback()
-            return self._unclaimed(found)
-        self._mine = found.number
         careful = self._careful
-        rows, done = BatchWork(connection, self._job.statements).do(found, self._size, careful=careful)
-        connection.commit()
+        size = min(self._size, CAREFUL) if careful else self._size
+        work = BatchWork(connection, self._job.statements)
+        found, answer = claim(
+            connection, self._job.record, self._mine, "" if self._mine is None else work.ahead(self._mine, size)
+        )
+        if isinstance(found, Unclaimed):
+            undo(connection)
+            return self._unclaimed(found)
+        self._mine = None
+        left, rows, done = work.do(found, size, answer, careful=careful)
+        self._mine = left
         seconds = time.perf_counter() - began
         self._careful = False
-        asked = min(self._size, CAREFUL) if careful else self._size
         # who searched for rows that fail was slow because of them
-        self._size = asked if done.failed else next_size(asked, rows, seconds, self._job.pace)
+        self._size = size if done.failed else next_size(size, rows, seconds, self._job.pace)
         self._job.tell(Batch(found.number, rows, done.changed, done.failed, seconds))
         return True
 
@@ -136,7 +139,7 @@ class Worker:
             self._wait("other workers have the ranges that are left", 0.1)
         return found is not Unclaimed.DONE
 
-    def _react(self, error: DBAPIError | DataArchError) -> None:
+    def _react(self, error: Failure) -> None:
         """Return where the next try may do better; else raise the error."""
         if is_of_a_row(error) and not self._careful:
             self._careful = True
@@ -149,13 +152,13 @@ class Worker:
         else:
             raise error
 
-    def _endure(self, error: DBAPIError | DataArchError, pause: float) -> None:
+    def _endure(self, error: Failure, pause: float) -> None:
         """Wait a moment; raise the error where it has gone on for too long."""
         now = time.monotonic()
         self._troubled_since = self._troubled_since or now
         if now - self._troubled_since > self._job.limits.patience:
             raise error
-        words = error.message if isinstance(error, DataArchError) else str(error.orig)
+        words = error.message if isinstance(error, DataArchError) else said(error)
         self._wait(words, pause * (1 + random.random()))  # noqa: S311  # jitter, not a secret
 
     def _wait(self, reason: str, seconds: float) -> None:
