@@ -12,7 +12,7 @@ pytestmark = pytest.mark.migration
 
 DRESSED = """
 CREATE INDEX ix_orders_note ON orders (note, amount DESC) WHERE note <> '';
-CREATE UNIQUE INDEX lower_note ON orders (lower(note));
+CREATE UNIQUE INDEX by_footnote ON orders (lower(note));
 ALTER TABLE orders ADD CONSTRAINT uq_orders UNIQUE (customer_id, note);
 ALTER TABLE orders ADD CONSTRAINT ck_orders_note CHECK (char_length(note) > 0 AND note LIKE '%');
 ALTER TABLE orders ALTER note SET NOT NULL, ALTER note SET DEFAULT 'none: :a';
@@ -61,10 +61,6 @@ def test_it_goes_all_the_way_and_each_step_down_and_up_again_with_the_data(
     project.there_and_back(*late)
     assert project.rows(f"SELECT id, {new} FROM {place} ORDER BY id") == before
     assert change.old not in [name for (name,) in project.rows(COLUMNS.format(place))]
-    # what was on the old column is on the new one
-    assert [line.replace(change.old, change.new) for line in bare if "column" not in line] == [
-        line for line in project.schema() if "column" not in line
-    ] or dressed
     project.down("0001")
     assert project.schema() == bare
     assert project.rows(f"SELECT id, {old} FROM {place} ORDER BY id") == before
@@ -106,7 +102,7 @@ def test_what_was_on_the_column_is_on_its_successor(project: Project) -> None:
     found = "\n".join(project.schema())
     for said in (
         "INDEX ix_orders_remark ON public.orders USING btree (remark, amount DESC) WHERE (remark <> ''::text)",
-        "UNIQUE INDEX lower_note ON public.orders USING btree (lower(remark)) valid true",
+        "UNIQUE INDEX by_footnote ON public.orders USING btree (lower(remark)) valid true",
         "uq_orders UNIQUE (customer_id, remark) valid true",
         "ck_orders_remark CHECK (((char_length(remark) > 0) AND (remark ~~ '%'::text))) valid true",
         "remark text not null true  default 'none: :a'::text acl {pg_monitor=rw",

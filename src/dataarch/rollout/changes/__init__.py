@@ -11,11 +11,14 @@ from dataarch.rollout.changes.add_column import AddColumn
 from dataarch.rollout.changes.add_foreign_key import AddForeignKey
 from dataarch.rollout.changes.add_index import AddIndex
 from dataarch.rollout.changes.add_unique import AddUnique
+from dataarch.rollout.changes.change_type import ChangeType
 from dataarch.rollout.changes.drop_column import DropColumn
 from dataarch.rollout.changes.drop_index import DropIndex
 from dataarch.rollout.changes.drop_table import DropTable
+from dataarch.rollout.changes.merge_columns import MergeColumns
 from dataarch.rollout.changes.rename_column import RenameColumn
 from dataarch.rollout.changes.set_not_null import SetNotNull
+from dataarch.rollout.changes.split_columns import SplitColumns
 
 __all__ = [
     "AddCheck",
@@ -23,9 +26,12 @@ __all__ = [
     "AddForeignKey",
     "AddIndex",
     "AddUnique",
+    "ChangeType",
     "DropColumn",
     "DropIndex",
     "DropTable",
+    "MergeColumns",
     "RenameColumn",
     "SetNotNull",
+    "SplitColumns",
 ]

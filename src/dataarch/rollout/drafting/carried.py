@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
 
 from alembic.operations import MigrateOperation
@@ -148,14 +149,19 @@ class Carried:
 
     def temporary(self, name: str) -> str:
         """Return what the successor's is called while both are there."""
-        old, new = self.successor.old, self.successor.new
-        return trimmed(name.replace(old, new) if old in name else f"{name}_new")
+        new = self.successor.new
+        return trimmed(self._named.sub(lambda _: new, name) if self._named.search(name) else f"{name}_new")
 
     def final(self, name: str) -> str:
         """Return what it is called in the end."""
         # a change of the type ends with the old name of the column
-        renamed = self.successor.kind is None and self.successor.old in name
+        renamed = self.successor.kind is None and self._named.search(name)
         return self.temporary(name) if renamed else name
+
+    @property
+    def _named(self) -> re.Pattern[str]:
+        """The old column's name as a word of another name."""
+        return re.compile(rf"(?<![^\W_]){re.escape(self.successor.old)}(?![^\W_])")
 
     def _renamed(self, *, back: bool) -> list[MigrateOperation]:
         done: list[MigrateOperation] = []

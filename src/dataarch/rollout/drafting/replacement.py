@@ -130,7 +130,8 @@ class Replacement:
             self.what,
             docstring(
                 f"{self.says}: both are there, and in step whoever writes.",
-                "Rows that are there already have the new form once they are written or backfilled.",
+                "Rows that are there already have the new form once they are written or backfilled: a version of the "
+                "application that uses the new form comes after that.",
                 f"Locks: ACCESS EXCLUSIVE on the table, {MOMENT}.",
                 "Going down drops the new form; what was written to it has been written to the old one too.",
             ),
@@ -236,12 +237,13 @@ class Replacement:
         return (RequireVerifiedOp(self.what), self._dual_write.reverse(), *done, *taking_over)
 
     def _contract_down(self) -> tuple[MigrateOperation, ...]:
-        on, done = OnTable(self.table), [one for carried in self.carried for one in carried.giving_back]
+        on, done = OnTable(self.table), list[MigrateOperation]()
         for one in self.new:
             if one.default is not None:
                 done.append(on.default(one.final, None))
             if one.final != one.name:
                 done.append(on.rename_column(one.final, one.name))
+        done += [one for carried in self.carried for one in carried.giving_back]
         done += [on.add_column(one.name, one.kind, one.type) for one in self.old]
         sets = ", ".join(f"{quoted(column)} = {expression}" for column, expression in self.backward.items())
         done.append(Sql(f"UPDATE {self.table.sql} SET {sets}"))
