@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from dataarch.errors import CheckFailed, InvalidChange
+from dataarch.errors import CheckFailed, InvalidChange, NotVerified
 from dataarch.rollout.changes import SetNotNull
 from rollout.changes.change_support import Project, strongest_locks
 
@@ -41,6 +41,22 @@ def test_no_null_is_written_from_then_on_and_the_contract_refuses_while_there_is
     project.up()
 
 
+def test_rows_without_a_value_can_be_filled_first(project: Project) -> None:
+    project.sql('UPDATE orders SET "Mixed %Case" = NULL WHERE id % 3 = 0')
+    project.sql("UPDATE log SET note = NULL WHERE id % 3 = 0")
+    bare = project.schema()
+    names = project.write(SetNotNull("orders", "Mixed %Case", fill="'%: :a ' || id"))
+    assert [name[5:13] for name in names] == ["backfill", "contract", "contract", "contract"]
+    project.there_and_back("0002")
+    with pytest.raises(NotVerified):
+        project.up()
+    project.backfill("not_null_orders_mixed_case")
+    project.there_and_back("0003", "0004", "0005")
+    assert project.rows('SELECT "Mixed %Case" FROM orders WHERE id IN (2, 3) ORDER BY id') == [("x2",), ("%: :a 3",)]
+    project.down("0001")
+    assert project.schema() == bare
+
+
 def test_the_strongest_locks_of_each_phase(project: Project) -> None:
     project.write(SetNotNull("orders", "note"))
     assert strongest_locks(project, "0002") == {"orders": "AccessExclusiveLock"}
@@ -50,6 +66,7 @@ def test_the_strongest_locks_of_each_phase(project: Project) -> None:
 
 REFUSED = {
     "no column": (SetNotNull("orders", "notes"), "no column notes.*Did you mean note"),
+    "no value": (SetNotNull("orders", "note", fill="notes"), "notes.*single quotes"),
     "not null already": (SetNotNull("orders", "amount"), "NOT NULL already"),
 }
 

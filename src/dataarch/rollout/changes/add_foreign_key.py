@@ -20,6 +20,9 @@ from dataarch.rollout.operations.statements import verbatim
 
 __all__ = ["AddForeignKey"]
 
+WITH_PARTITIONS = 18
+"""The first version whose partitioned tables can have a foreign key that is not valid yet."""
+
 ACTIONS = ("CASCADE", "RESTRICT", "SET NULL", "SET DEFAULT", "NO ACTION")
 
 
@@ -44,6 +47,13 @@ class AddForeignKey:
         for one, names in ((table, columns), (referent, remote)):
             for name in names:
                 one.column(name)
+        if table.partitioned and table.server < WITH_PARTITIONS:
+            raise InvalidChange(
+                f"PostgreSQL {table.server} checks all rows of the partitioned table {table.sql} at once: it has no "
+                f"foreign key NOT VALID there, as {WITH_PARTITIONS} has.",
+                hint="Add it NOT VALID to each partition, validate each, then add it to the table: that finds them.",
+                table=self.table,
+            )
         name = self.name or trimmed(f"fk_{self.table}_{self.referent}")
         table.free_constraint(name)
         self._asked(table, referent, columns, remote)
