@@ -61,10 +61,10 @@ Revises: 0001
 '''
     )
     assert (
-        "    op.create_check_constraint(op.f('ck_orders_amount'), 'orders', 'amount > 0', postgresql_not_valid=True)"
+        '    op.create_check_constraint(op.f("ck_orders_amount"), "orders", "amount > 0", postgresql_not_valid=True)'
         in project.text("check_ck_orders_amount.py")
     )
-    assert "    op.execute('ALTER TABLE orders VALIDATE CONSTRAINT ck_orders_amount')" in project.text(
+    assert '    op.execute("ALTER TABLE orders VALIDATE CONSTRAINT ck_orders_amount")' in project.text(
         "validate_ck_orders_amount.py"
     )
 

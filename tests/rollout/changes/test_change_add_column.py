@@ -71,8 +71,8 @@ def test_it_reads_as_if_written_by_hand(project: Project) -> None:
     project.write(AddColumn("orders", "state", "text", default="'new'", not_null=True))
     assert project.text("add_orders_state.py").split("\n\n\n")[1:] == [
         "def upgrade() -> None:\n"
-        "    op.add_column('orders', sa.Column('state', sa.Text(), server_default=sa.text(\"'new'\"), nullable=False))",
-        "def downgrade() -> None:\n    op.drop_column('orders', 'state')\n",
+        '    op.add_column("orders", sa.Column("state", sa.Text(), server_default=sa.text("\'new\'"), nullable=False))',
+        'def downgrade() -> None:\n    op.drop_column("orders", "state")\n',
     ]
 
 

@@ -46,11 +46,11 @@ def test_it_reads_as_if_written_by_hand(project: Project) -> None:
     assert project.text("index_i.py").split("def upgrade")[1].split("\n\n\n") == [
         """() -> None:
     with op.get_context().autocommit_block():
-        op.drop_index('i', table_name='orders', postgresql_concurrently=True, if_exists=True)
-        op.create_index('i', 'orders', ['customer_id'], unique=False, postgresql_concurrently=True)""",
+        op.drop_index("i", table_name="orders", postgresql_concurrently=True, if_exists=True)
+        op.create_index("i", "orders", ["customer_id"], unique=False, postgresql_concurrently=True)""",
         """def downgrade() -> None:
     with op.get_context().autocommit_block():
-        op.drop_index('i', table_name='orders', postgresql_concurrently=True, if_exists=True)
+        op.drop_index("i", table_name="orders", postgresql_concurrently=True, if_exists=True)
 """,
     ]
 
@@ -66,7 +66,7 @@ def test_what_a_killed_run_has_left_is_replaced(project: Project) -> None:
 
 def test_a_partitioned_table_gets_it_partition_by_partition(project: Project) -> None:
     project.write(AddIndex("log", ("customer_id", "at"), name="i"))
-    assert "    op.create_partitioned_index('i', 'log', ['customer_id', 'at'], unique=False)" in project.text(
+    assert '    op.create_partitioned_index("i", "log", ["customer_id", "at"], unique=False)' in project.text(
         "index_i.py"
     )
     assert "import dataarch.rollout.operations" in project.text("index_i.py")

@@ -32,7 +32,7 @@ def test_an_index_of_a_partitioned_table_goes_and_comes_back(project: Project) -
     project.write(AddIndex("log", ("customer_id", "at", "id"), unique=True, name="i"))
     project.up()
     project.write(DropIndex("log", "i"))
-    assert "op.drop_partitioned_index('i', table_name='log')" in project.text("contract_drop_index_i.py")
+    assert 'op.drop_partitioned_index("i", table_name="log")' in project.text("contract_drop_index_i.py")
     project.there_and_back("0003")
 
 

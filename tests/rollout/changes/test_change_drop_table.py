@@ -34,8 +34,8 @@ def test_it_goes_up_and_down_with_its_rows(project: Project, change: DropTable) 
 def test_it_reads_as_if_written_by_hand_and_says_where_the_rows_are(project: Project) -> None:
     project.write(DropTable("orders"))
     text = project.text("drop_orders.py")
-    assert "    op.set_table_aside('orders')\n" in text
-    assert "    op.take_table_back('orders')\n" in text
+    assert '    op.set_table_aside("orders")\n' in text
+    assert '    op.take_table_back("orders")\n' in text
     assert "DROP TABLE dataarch_set_aside." in " ".join(text.split())
 
 

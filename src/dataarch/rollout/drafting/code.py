@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from textwrap import indent
 from typing import Any
 
 from alembic.autogenerate import render_op_text
@@ -15,6 +14,7 @@ from sqlalchemy import ClauseElement, TextClause
 from sqlalchemy.dialects import postgresql
 
 from dataarch.rollout import operations as registered
+from dataarch.rollout.drafting.layout import laid_out
 
 __all__ = ["Code"]
 
@@ -74,4 +74,4 @@ def _context() -> AutogenContext:
 
 def _body(context: AutogenContext, operations: Sequence[MigrateOperation]) -> str:
     """Return the lines of a function, all but the first of them indented: a template indents that one."""
-    return indent("\n".join(render_op_text(context, one) for one in operations), "    ").strip()
+    return laid_out("\n".join(render_op_text(context, one) for one in operations), indent=4).strip()
