@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import subprocess
+import threading
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -167,6 +169,26 @@ def test_the_printed_sql_does_the_same_when_psql_runs_it(revisions: Revisions) -
     assert schema_of(revisions.settings) == printed
 
 
+@pytest.mark.parametrize("printed", [False, True])
+def test_names_and_expressions_arrive_as_they_were_given(revisions: Revisions, *, printed: bool) -> None:
+    with owner_connection(revisions.settings) as connection:
+        connection.execute('CREATE TABLE "od:d %s" ("from" text, "To %s :x" text)')
+    name, table, new = 'it\'s "50%" :n', "od:d %s", "To %s :x"
+    forward, backward = {new: "upper(\"from\") || ':x %s' -- y"}, {"from": f'"{new}"'}
+    revisions.write(
+        f"op.create_dual_write({name!r}, {table!r}, forward={forward!r}, backward={backward!r})",
+        f"op.drop_dual_write({name!r}, {table!r})",
+    )
+    bare = schema_of(revisions.settings)
+    scripts = revisions.script("head"), revisions.script("0001:base", down=True)
+    revisions.psql(scripts[0]) if printed else revisions.up()
+    with owner_connection(revisions.settings) as connection:
+        connection.execute('INSERT INTO "od:d %s" ("from") VALUES (\'a\')')
+    assert answers(revisions.settings, 'SELECT "To %s :x" FROM "od:d %s"') == ["A:x %s"]
+    revisions.psql(scripts[1]) if printed else revisions.down()
+    assert schema_of(revisions.settings) == bare
+
+
 @pytest.mark.parametrize(
     ("operation", "code"),
     [
@@ -250,6 +272,37 @@ def test_readers_do_not_hold_it_up(revisions: Revisions) -> None:
         reader.execute("SELECT FROM people")
         revisions.up()
     assert answers(revisions.settings, "SELECT tgname FROM pg_trigger WHERE NOT tgisinternal") == ["people_name"]
+
+
+def write_until(stopped: threading.Event, made: threading.Event, settings: Settings, column: str) -> list[int]:
+    """Write one form again and again; return the rows that were begun when the dual write was made."""
+    written: list[int] = []
+    with psycopg.connect(libpq(settings.application), autocommit=True) as connection:
+        while not stopped.is_set() or len(written) < 20:
+            known = made.is_set()
+            row = connection.execute(f"INSERT INTO people ({column}) VALUES ('Ann') RETURNING id".encode()).fetchone()
+            connection.execute(f"UPDATE people SET {column} = 'Bob' WHERE id = %s".encode(), row)
+            if known and row is not None:
+                written.append(row[0])
+    return written
+
+
+def test_writers_of_both_versions_go_on_while_it_is_made_and_leave_nothing_out_of_step(revisions: Revisions) -> None:
+    revisions.write(UP, DOWN)
+    stopped, made = threading.Event(), threading.Event()
+    with ThreadPoolExecutor() as pool:
+        works = [
+            pool.submit(write_until, stopped, made, revisions.settings, column)
+            for column in ("full_name", "display_name")
+        ]
+        try:
+            revisions.up()
+        finally:
+            made.set()
+            stopped.set()
+        written = [number for work in works for number in work.result()]
+    out_of_step = f"SELECT id FROM people WHERE ({WRITE.consistent_sql()}) IS NOT TRUE AND id = ANY (%s)"
+    assert answers(revisions.settings, out_of_step, written) == []
 
 
 def test_autogenerate_leaves_it_alone_also_where_undeclared_triggers_and_functions_go(revisions: Revisions) -> None:

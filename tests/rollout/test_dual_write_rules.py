@@ -135,6 +135,15 @@ def test_a_row_that_is_not_filled_yet_is_filled_by_whoever_changes_its_old_form(
     assert ground.rows(FORMS) == [("Bob", "BOB")]
 
 
+def test_a_new_form_that_was_not_given_is_computed_also_where_the_old_one_follows_from_null(ground: Ground) -> None:
+    ground.run("CREATE TABLE t (id int, status text, active boolean)")
+    back = {"status": "CASE WHEN active THEN 'on' ELSE 'off' END"}
+    ground.make(DualWrite("switch", "t", {"active": "status = 'on'"}, back))
+    ground.run("INSERT INTO t VALUES (1, 'off')", "INSERT INTO t (id, active) VALUES (2, false)")
+    ground.run("UPDATE t SET active = NULL WHERE id = 2", "UPDATE t SET status = 'off' WHERE id = 1")
+    assert ground.rows("SELECT status, active FROM t ORDER BY id") == [("off", False), ("off", None)]
+
+
 def test_who_changes_neither_form_is_not_hindered_by_a_row_that_cannot_be_computed(ground: Ground) -> None:
     ground.run("CREATE TABLE logs (id int, at text, happened timestamptz, seen int)")
     ground.run("INSERT INTO logs VALUES (1, 'yesterday or so')")

@@ -49,6 +49,20 @@ def test_a_row_that_moves_to_another_partition_keeps_both_forms(ground: Ground) 
     assert ground.rows("SELECT a, b FROM t ORDER BY id") == [("Carl", "CARL"), ("Ann", "ANN")]
 
 
+def test_the_limit_a_row_out_of_step_cannot_move_to_another_partition(ground: Ground) -> None:
+    ground.run(
+        "CREATE TABLE t (id int, a text, b text) PARTITION BY RANGE (id)",
+        "CREATE TABLE t_1 PARTITION OF t FOR VALUES FROM (0) TO (10)",
+        "CREATE TABLE t_2 PARTITION OF t FOR VALUES FROM (10) TO (20)",
+        "INSERT INTO t VALUES (1, 'Ann', 'other'), (2, 'Bob', NULL)",
+    )
+    ground.make(DualWrite("in_step", "t", UPPER, LOWER))
+    ground.run("UPDATE t SET id = id + 2")
+    assert ground.refused("UPDATE t SET id = id + 10 WHERE id = 3").sqlstate == "DA008"
+    ground.run("UPDATE t SET id = id + 10 WHERE id = 4")
+    assert ground.rows("SELECT a, b FROM t ORDER BY id") == [("Ann", "other"), ("Bob", "BOB")]
+
+
 @pytest.mark.parametrize(
     ("old", "new"),
     [

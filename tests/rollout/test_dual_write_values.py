@@ -55,4 +55,8 @@ def test_it_is_a_value() -> None:
     one, other = (DualWrite("in_step", "t", {"b": "a"}, {"a": "b"}) for _ in range(2))
     assert one == other
     assert one.create_sql() == other.create_sql()
+    given = {"b": "a"}
+    kept = DualWrite("in_step", "t", given, {"a": "b"})
+    given["c"] = "a"
+    assert kept == one
     assert one.consistent_sql() == '("b" IS NOT DISTINCT FROM (a\n)) OR ("a" IS NOT DISTINCT FROM (b\n))'

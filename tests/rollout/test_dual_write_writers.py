@@ -41,6 +41,7 @@ def test_names_in_expressions_are_those_of_the_revision_whatever_the_writers_sea
         "CREATE FUNCTION theirs.shout(text) RETURNS text LANGUAGE plpgsql AS $$BEGIN RETURN $1 || '!'; END$$",
         "CREATE FUNCTION theirs.whisper(text) RETURNS text LANGUAGE sql AS $$SELECT rtrim($1, '!')$$",
         "SET LOCAL search_path = theirs, public",
+        "ALTER TABLE public.t ALTER a SET DEFAULT 'nobody'",
     )
     ground.make(DualWrite("in_step", "t", {"b": "upper(shout(a))"}, {"a": "lower(whisper(b))"}))
     ground.run(

@@ -23,7 +23,6 @@ DECLARATIONS = """
     parts text[];
     absent text[] := ARRAY[NULL, NULL];
     same text[] := ARRAY[NULL, NULL];
-    moved text[];
     target record;
     col record;
     call text;
@@ -122,14 +121,14 @@ CALL = """
 """
 
 TRIGGER = """
-    SELECT coalesce(format('record_image_ne(ROW(%s), ROW(%s))',
+    SELECT coalesce(format('pg_catalog.record_image_ne(ROW(%s), ROW(%s))',
                            string_agg('NEW.' || quote_ident(attname), ', ' ORDER BY attnum),
                            string_agg('OLD.' || quote_ident(attname), ', ' ORDER BY attnum)), 'false')
     INTO condition
     FROM pg_attribute
     WHERE attrelid = place AND attnum > 0 AND NOT attisdropped
-      AND attname = ANY ({sources}) AND attname <> ALL ({followed});
-    parts := parts || absent || same || replace(condition, 'record_image_ne', 'pg_catalog.record_image_ne');
+      AND attname = ANY ({sources});
+    parts := parts || absent || same || condition;
     EXECUTE format('CREATE FUNCTION %s.%I() RETURNS trigger LANGUAGE plpgsql AS %L',
         home, {name}, format({body}, VARIADIC parts));
     EXECUTE format('COMMENT ON FUNCTION %s.%I() IS {mark}', home, {name});
@@ -186,8 +185,7 @@ def _trigger(write: Forms) -> str:
     followed = write.forward or write.backward
     reads = {name for _, _, expression in _expressions(write) for name in names_in(expression)}
     return TRIGGER.strip("\n").format(
-        sources=_names({*write.forward, *write.backward, *reads}),
-        followed=_names(followed),
+        sources=_names({*write.forward, *write.backward, *reads} - followed.keys()),
         name=literal(write.name),
         body=literal(body(write)),
         mark=_in_format(mark_of(write.name)),

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from types import MappingProxyType
 
 from dataarch.errors import InvalidChange
 
@@ -42,7 +43,9 @@ class Forms:
     on_conflict: str = "refuse"
 
     def __post_init__(self) -> None:
-        """Refuse what cannot work on any server."""
+        """Refuse what cannot work on any server; what was given may change afterwards, and this does not."""
+        for side in ("forward", "backward"):
+            object.__setattr__(self, side, MappingProxyType(dict(getattr(self, side))))
         if not self.forward and not self.backward:
             raise self._refusal("names no column to write", "Give it forward, backward or both.")
         if both := sorted(self.forward.keys() & self.backward.keys()):
