@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 
 from dataarch.errors import InvalidChange
@@ -99,7 +101,7 @@ def test_any_type_of_key_will_do(ground: Ground, kind: str) -> None:
     assert ground.verify(name).compared == 1_050
 
 
-REFUSED = {
+REFUSED: dict[str, tuple[str | None, dict[str, str], dict[str, Any], str]] = {
     "no key": ("id integer, a text, b text", {"b": "a"}, {}, "no primary key"),
     "no table": (None, {"b": "a"}, {}, "no table"),
     "no column": ("id integer PRIMARY KEY, a text", {"b": "a"}, {}, "no column b"),

@@ -125,7 +125,7 @@ class BatchWork:
             [(found, _)] = together(self.connection, self.ahead(claim, size))
         if found:
             return size, tuple(found[0].key), _leading(found[0].equal)
-        [(found, _)] = together(self.connection, self.statements.last(claim.leaf, claim.reached, claim.upper))
+        [(found, _)] = together(self.connection, self.statements.last(claim.leaf, claim.reached, claim.upper, size))
         # one that comes between two looks may make it as many as asked for: fewer say that the range ends
         return (min(found[0].rows, size - 1), tuple(found[0].key), _leading(found[0].equal)) if found else (0, None, 0)
 
@@ -155,7 +155,7 @@ class BatchWork:
             self._note(leaf, upper, error)
             return Done(failed=1)
         first = self._carefully(leaf, lower, middle, _leading(found[0].equal), half)
-        rest = ask(self.connection, self.statements.last(leaf, middle, upper))
+        rest = ask(self.connection, self.statements.last(leaf, middle, upper, rows))
         if not rest:
             return first
         return first + self._carefully(leaf, middle, upper, _leading(rest[0].equal), rest[0].rows)

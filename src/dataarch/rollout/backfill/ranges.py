@@ -95,9 +95,6 @@ def claim(
     Raises:
         BackfillChanged: it was forgotten, or registered anew with another definition.
     """
-    state = (
-        f"SELECT digest, paused_at IS NOT NULL AS paused FROM {SCHEMA}.backfills WHERE name = {literal(record.name)}"
-    )
     ranges = f"FROM {SCHEMA}.backfill_ranges WHERE name = {literal(record.name)} AND done_at IS NULL"
     what = f"""SELECT number, leaf_schema, leaf_name, reached, upper,
         to_regclass(quote_ident(leaf_schema) || '.' || quote_ident(leaf_name)) IS NULL AS gone {ranges}"""
@@ -113,7 +110,7 @@ def claim(
     if not taken.rows and expected is not None:
         [taken] = together(connection, f"{what} ORDER BY number LIMIT 1 {lock}")
     if not taken.rows:
-        [left] = together(connection, f"SELECT {ranges} LIMIT 1")
+        [left] = together(connection, f"SELECT true AS open {ranges} LIMIT 1")
         return (Unclaimed.TAKEN if left.rows else Unclaimed.DONE), None
     one = taken.rows[0]
     found = Claim(one.number, (one.leaf_schema, one.leaf_name), _key(one.reached), _key(one.upper), one.gone)

@@ -174,10 +174,10 @@ class _Run:
             f" WHERE r.name = b.name AND done_at IS NULL)",
         )
         connection.commit()
-        failed = record_of(connection, self._name).failures
+        record = record_of(connection, self._name)
         connection.commit()
-        self._done = replace(self._done, failed=failed, seconds=time.monotonic() - self._began)
-        return True
+        self._done = replace(self._done, failed=record.failures, seconds=time.monotonic() - self._began)
+        return record.finished_at is not None
 
     # ── the work ──────────────────────────────────────────────────────────────────────────────────────────────────
 

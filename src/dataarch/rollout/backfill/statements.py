@@ -85,11 +85,13 @@ class Statements:
         )
         return f"SELECT {self._key} AS key, {self._equal(lower)} AS equal FROM ({row}) AS {self._alias}"
 
-    def last(self, leaf: tuple[str, str], lower: Key | None, upper: Key | None) -> str:
-        """Return a query for the last key of a window that few rows are left of, and their number."""
+    def last(self, leaf: tuple[str, str], lower: Key | None, upper: Key | None, most: int) -> str:
+        """Return a query for the last key of a window that few rows are left of, and their number up to a most."""
         rows = f"FROM {self._only(leaf)} WHERE {self._window(lower, upper)}"
+        # in the key's order, so that no other index is read for them
+        count = f"SELECT count(*) FROM (SELECT true {rows} ORDER BY {self._order()} LIMIT {most}) AS left_over"
         return (
-            f"SELECT {self._key} AS key, {self._equal(lower)} AS equal, (SELECT count(*) {rows}) AS rows"
+            f"SELECT {self._key} AS key, {self._equal(lower)} AS equal, ({count}) AS rows"
             f" {rows} ORDER BY {self._order(' DESC')} LIMIT 1"
         )
 

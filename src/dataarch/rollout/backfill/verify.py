@@ -85,15 +85,16 @@ def verify(engine: Engine, name: str, *, on_progress: OnProgress | None = None) 
     Guarantee: changes no row of the table, and locks none. Safe to repeat.
     """
     with session(engine, name) as connection:
-        record = record_of(connection, name)
-        connection.commit()
-        if record.finished_at is None:
-            raise NotVerified(
-                f"The backfill {name} has not finished, so rows are bound to differ.",
-                hint=f"Run: dataarch backfill run {name}.",
-                table=record.table_name,
-            )
+        record_of(connection, name)
         with alone(connection, name):
+            record = record_of(connection, name)
+            connection.commit()
+            if record.finished_at is None:
+                raise NotVerified(
+                    f"The backfill {name} has not finished, so rows are bound to differ.",
+                    hint=f"Run: dataarch backfill run {name}.",
+                    table=record.table_name,
+                )
             found = _Comparison(connection, record, on_progress or (lambda _progress: None))
             found.compare()
             return found.write_down()

@@ -82,7 +82,6 @@ class Worker:
         """Work on a connection until all is done; return False where it broke and another one is worth a try."""
         try:
             with session(self._job.engine, self._job.record.name, autocommit=True) as connection:
-                self._troubled_since = None
                 self._work(connection)
         except FAILURES as wrong:
             error = named(wrong)
