@@ -18,6 +18,7 @@ pytestmark = pytest.mark.migration
 RENAME = ("revision", "rename-column", "orders", "note", "remark")
 
 RENAMED = """\
+    # dataarch: allow downgrade-loses-data: what was written to the new form has been written to the old one too
     op.add_column("orders", sa.Column("remark", sa.Text(), nullable=True))
     op.create_dual_write("rename_orders_note", "orders", forward={"remark": "note"}, backward={"note": "remark"})
 

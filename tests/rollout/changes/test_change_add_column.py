@@ -71,6 +71,7 @@ def test_it_reads_as_if_written_by_hand(project: Project) -> None:
     project.write(AddColumn("orders", "state", "text", default="'new'", not_null=True))
     assert project.text("add_orders_state.py").split("\n\n\n")[1:] == [
         "def upgrade() -> None:\n"
+        "    # dataarch: allow downgrade-loses-data: the column goes with the version that writes it\n"
         '    op.add_column("orders", sa.Column("state", sa.Text(), server_default=sa.text("\'new\'"), nullable=False))',
         'def downgrade() -> None:\n    op.drop_column("orders", "state")\n',
     ]

@@ -59,6 +59,7 @@ class AddColumn:
             ),
             (on.add_column(self.column, kind.kind, kind.type), on.default(self.column, default)),
             (on.drop_column(self.column),),
+            {"downgrade-loses-data": "the column goes with the version that writes it"},
         )
         filling = filled_draft(table, self.column, default, what)
         if not self.not_null:
@@ -86,4 +87,5 @@ class AddColumn:
             ),
             (on.add_column(self.column, kind.kind, kind.type, default=self.default, nullable=not self.not_null),),
             (on.drop_column(self.column),),
+            {"downgrade-loses-data": "the column goes with the version that writes it"},
         )

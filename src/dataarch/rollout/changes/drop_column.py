@@ -78,4 +78,5 @@ class DropColumn:
             ),
             (on.drop_column(column.name),),
             (*back, *along.restored()),
+            {"ban-drop-column": "no version uses it any more; the docstring says what is lost"},
         )

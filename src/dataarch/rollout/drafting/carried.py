@@ -123,9 +123,9 @@ class Carried:
         ]
 
     @property
-    def taking_over(self) -> list[MigrateOperation]:
+    def taking_over(self) -> list[Sql]:
         """What is done once the old column is gone: constraints of their indexes, and the names that stay."""
-        done: list[MigrateOperation] = []
+        done: list[Sql] = []
         for one in self._indexes:
             now, wanted = quoted(self.temporary(one.name)), self.final(one.name)
             if one.constraint:
@@ -138,7 +138,7 @@ class Carried:
     @property
     def giving_back(self) -> list[MigrateOperation]:
         """The same backwards, before the old column comes again."""
-        done: list[MigrateOperation] = self._renamed(back=True)
+        done: list[MigrateOperation] = [*self._renamed(back=True)]
         for one in self._indexes:
             now, wanted = self.final(one.name), self.temporary(one.name)
             if one.constraint:
@@ -163,8 +163,8 @@ class Carried:
         """The old column's name as a word of another name."""
         return re.compile(rf"(?<![^\W_]){re.escape(self.successor.old)}(?![^\W_])")
 
-    def _renamed(self, *, back: bool) -> list[MigrateOperation]:
-        done: list[MigrateOperation] = []
+    def _renamed(self, *, back: bool) -> list[Sql]:
+        done: list[Sql] = []
         for one in self.of.constraints:
             both = (self.temporary(one.name), self.final(one.name))
             if one.kind in KINDS and both[0] != both[1]:

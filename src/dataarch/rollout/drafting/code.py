@@ -14,6 +14,7 @@ from sqlalchemy import ClauseElement, TextClause
 from sqlalchemy.dialects import postgresql
 
 from dataarch.rollout import operations as registered
+from dataarch.rollout.drafting.draft import Draft
 from dataarch.rollout.drafting.layout import laid_out
 
 __all__ = ["Code"]
@@ -53,10 +54,11 @@ class _AsWritten(PostgresqlImpl):
 class Code:
     """The code of one revision, and what it has to import."""
 
-    def __init__(self, up: Sequence[MigrateOperation], down: Sequence[MigrateOperation]):
+    def __init__(self, draft: Draft) -> None:
         rendering = _context()
-        self.upgrade = _body(rendering, up)
-        self.downgrade = _body(rendering, down)
+        comments = [f"# dataarch: allow {rule}: {reason}" for rule, reason in draft.allows.items()]
+        self.upgrade = "\n    ".join([*comments, _body(rendering, draft.up)])
+        self.downgrade = _body(rendering, draft.down)
         said = self.upgrade + self.downgrade
         ours = any(f"op.{name}(" in said for name in OURS)
         # a section of its own for what is not SQLAlchemy's, as formatters of imports have it

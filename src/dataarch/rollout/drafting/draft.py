@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import Protocol
@@ -30,13 +31,15 @@ class Draft:
         text: the docstring: one sentence, then which locks and, of a contract, what it makes impossible.
         up: operations of the upgrade, in their order.
         down: operations of the downgrade, in their order.
+        allows: rules of ``dataarch lint`` that it breaks for a reason, each with the reason.
     """
 
     phase: Phase
     what: str
     text: str
     up: tuple[MigrateOperation, ...]
-    down: tuple[MigrateOperation, ...] = field(default=())
+    down: tuple[MigrateOperation, ...]
+    allows: Mapping[str, str] = field(default_factory=dict)
 
 
 class Change(Protocol):

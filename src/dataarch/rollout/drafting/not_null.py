@@ -10,7 +10,13 @@ from dataarch.rollout.drafting.tables import Table
 from dataarch.rollout.drafting.text import MOMENT, docstring
 from dataarch.rollout.operations import RequireVerifiedOp, StartBackfillOp
 
-__all__ = ["filled_draft", "set_draft", "unchecked_draft", "validated_draft"]
+__all__ = ["NOT_NULL_BY_CHECK", "filled_draft", "set_draft", "unchecked_draft", "validated_draft"]
+
+NOT_NULL_BY_CHECK = {
+    "adding-not-nullable-field": "the CHECK that is valid saves the scan",
+    "ban-drop-constraint": "NOT NULL takes the place of the CHECK",
+}
+"""What ``dataarch lint`` is told where a valid CHECK becomes NOT NULL."""
 
 
 def unchecked_draft(table: Table, column: str, what: str, *, gate: str | None = None) -> Draft:
@@ -81,4 +87,5 @@ def set_draft(table: Table, column: str, what: str) -> Draft:
         (on.nullable(column, nullable=False), on.drop_check(name)),
         # the rows are read after the strong lock is gone
         (on.not_null_check(column), on.nullable(column, nullable=True), Alone(on.validate(name))),
+        NOT_NULL_BY_CHECK,
     )

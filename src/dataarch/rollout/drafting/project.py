@@ -109,7 +109,7 @@ def _codes(context: MigrationContext, script: ScriptDirectory, change: Change) -
         )
     if context.connection is None:
         raise ConfigurationError("The project's env.py has made no connection.", hint="It has to run online.")
-    return [(draft, Code(draft.up, draft.down)) for draft in change.drafts(context.connection)]
+    return [(draft, Code(draft)) for draft in change.drafts(context.connection)]
 
 
 def _locations(script: ScriptDirectory) -> list[Path]:

@@ -14,6 +14,7 @@ from dataarch.rollout.drafting.dependents import Dependents
 from dataarch.rollout.drafting.directives import Sql
 from dataarch.rollout.drafting.draft import Draft, Phase
 from dataarch.rollout.drafting.naming import quoted
+from dataarch.rollout.drafting.not_null import NOT_NULL_BY_CHECK
 from dataarch.rollout.drafting.on_table import OnTable, not_null_name
 from dataarch.rollout.drafting.tables import Column, Table
 from dataarch.rollout.drafting.text import MOMENT, docstring
@@ -146,6 +147,7 @@ class Replacement:
                 made.reverse(),
                 *(on.drop_column(one.name) for one in reversed(self.new)),
             ),
+            {"downgrade-loses-data": "what was written to the new form has been written to the old one too"},
         )
 
     def _indexes(self) -> Draft | None:
@@ -220,7 +222,20 @@ class Replacement:
             ),
             self._contract_up(),
             self._contract_down(),
+            self._allowed,
         )
+
+    @property
+    def _allowed(self) -> dict[str, str]:
+        """What ``dataarch lint`` is told of the contract."""
+        found = {"ban-drop-column": "every row was compared, and no version uses the old form any more"}
+        if not all(one.nullable for one in self.new):
+            found.update(NOT_NULL_BY_CHECK)
+        if any(one.final != one.name for one in self.new):
+            found["renaming-column"] = "the column of this name goes in the same transaction"
+        if any(" RENAME " in one.statement for carried in self.carried for one in carried.taking_over):
+            found["renaming-object"] = "what had this name goes in the same transaction"
+        return found
 
     def _contract_up(self) -> tuple[MigrateOperation, ...]:
         on, done = OnTable(self.table), list[MigrateOperation]()
