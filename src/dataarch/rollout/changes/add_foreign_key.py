@@ -16,12 +16,10 @@ from dataarch.rollout.drafting.naming import listed, quoted, trimmed, word
 from dataarch.rollout.drafting.on_table import OnTable
 from dataarch.rollout.drafting.tables import Table, table_of
 from dataarch.rollout.drafting.text import MOMENT, docstring
+from dataarch.rollout.operations import CreatePartitionedForeignKeyOp
 from dataarch.rollout.operations.statements import verbatim
 
 __all__ = ["AddForeignKey"]
-
-WITH_PARTITIONS = 18
-"""The first version whose partitioned tables can have a foreign key that is not valid yet."""
 
 ACTIONS = ("CASCADE", "RESTRICT", "SET NULL", "SET DEFAULT", "NO ACTION")
 
@@ -39,7 +37,7 @@ class AddForeignKey:
     schema: Annotated[str | None, "The schema of both tables; by default the search path finds them."] = None
 
     def drafts(self, connection: Connection) -> list[Draft]:
-        """Return two revisions: expand and contract."""
+        """Return expand and contract; expand alone for a partitioned table."""
         table = table_of(connection, self.table, self.schema)
         referent = table_of(connection, self.referent, self.schema)
         columns = tuple(self.columns.split(","))
@@ -47,21 +45,9 @@ class AddForeignKey:
         for one, names in ((table, columns), (referent, remote)):
             for name in names:
                 one.column(name)
-        if table.partitioned and table.server < WITH_PARTITIONS:
-            raise InvalidChange(
-                f"PostgreSQL {table.server} checks all rows of the partitioned table {table.sql} at once: it has no "
-                f"foreign key NOT VALID there, as {WITH_PARTITIONS} has.",
-                hint="Add it NOT VALID to each partition, validate each, then add it to the table: that finds them.",
-                table=self.table,
-            )
         name = self.name or trimmed(f"fk_{self.table}_{self.referent}")
         table.free_constraint(name)
         self._asked(table, referent, columns, remote)
-        return self._two(table, referent, (name, columns, remote))
-
-    def _two(self, table: Table, referent: Table, key: tuple[str, tuple[str, ...], tuple[str, ...]]) -> list[Draft]:
-        name, columns, remote = key
-        on, both = OnTable(table), f"{table.sql} and {referent.sql}"
         adding = CreateForeignKeyOp(
             name,
             self.table,
@@ -71,16 +57,39 @@ class AddForeignKey:
             source_schema=self.schema,
             referent_schema=self.schema,
             ondelete=self.on_delete and self.on_delete.upper(),
-            postgresql_not_valid=True,
         )
+        says = f"{listed(columns)} of {table.sql} refers to {referent.sql}"
+        return self._by_partition(adding, says) if table.partitioned else self._two(table, referent, adding, says)
+
+    def _by_partition(self, adding: CreateForeignKeyOp, says: str) -> list[Draft]:
+        making = CreatePartitionedForeignKeyOp(adding)
+        return [
+            Draft(
+                Phase.EXPAND,
+                word("refer", str(adding.constraint_name)),
+                docstring(
+                    f"Foreign key {adding.constraint_name}: {says}.",
+                    "It is made partition by partition, because PostgreSQL before 18 has none that is not valid on a "
+                    "partitioned table. It refuses if a row refers to none; correct it and run the revision again.",
+                    "Locks: SHARE ROW EXCLUSIVE on both tables for a moment: nobody waits for longer than 0.1 s. SHARE "
+                    "UPDATE EXCLUSIVE on a partition while its rows are looked up: readers and writers go on.",
+                    f"Going down: ACCESS EXCLUSIVE on both tables and all partitions, {MOMENT}.",
+                ),
+                (making,),
+                (making.reverse(),),
+            )
+        ]
+
+    def _two(self, table: Table, referent: Table, adding: CreateForeignKeyOp, says: str) -> list[Draft]:
+        on, both, name = OnTable(table), f"{table.sql} and {referent.sql}", str(adding.constraint_name)
+        adding.kw["postgresql_not_valid"] = True
         dropping = on.drop_constraint(name, "foreignkey")
         return [
             Draft(
                 Phase.EXPAND,
                 word("refer", name),
                 docstring(
-                    f"Foreign key {name}, for rows that are written from now on: {listed(columns)} of {table.sql} "
-                    f"refers to {referent.sql}.",
+                    f"Foreign key {name}, for rows that are written from now on: {says}.",
                     f"Locks: SHARE ROW EXCLUSIVE on {both}, {MOMENT}: writers of both wait for it.",
                 ),
                 (adding,),

@@ -6,6 +6,10 @@ here do the same and are known to type checkers.
 
 from __future__ import annotations
 
+from dataarch.rollout.operations.create_partitioned_foreign_key import (
+    CreatePartitionedForeignKeyOp,
+    create_partitioned_foreign_key,
+)
 from dataarch.rollout.operations.create_partitioned_index import (
     CreatePartitionedIndexOp,
     DropPartitionedIndexOp,
@@ -46,6 +50,7 @@ from dataarch.rollout.operations.start_backfill import (
 
 __all__ = [
     "CreateDualWriteOp",
+    "CreatePartitionedForeignKeyOp",
     "CreatePartitionedIndexOp",
     "CreatePartitionedTableOp",
     "DisableTenantIsolationOp",
@@ -59,6 +64,7 @@ __all__ = [
     "StartBackfillOp",
     "TakeTableBackOp",
     "create_dual_write",
+    "create_partitioned_foreign_key",
     "create_partitioned_index",
     "create_partitioned_table",
     "disable_tenant_isolation",
