@@ -18,12 +18,19 @@ CHANGES = {
 }
 
 
+DEFINITION = "SELECT DISTINCT pg_get_constraintdef(oid) FROM pg_constraint WHERE conname = '{}'"
+
+
 @pytest.mark.parametrize("change", CHANGES.values(), ids=CHANGES.keys())
 def test_it_goes_up_and_down_step_by_step(project: Project, change: AddCheck) -> None:
     names = project.write(change)
     assert [name[5:13] for name in names] == ["expand_c", "contract"]
     project.there_and_back("0002", "0003")
     name = change.name
+    made = project.rows(DEFINITION.format(name))
+    place = 'shop."Order"' if change.schema else change.table
+    project.sql(f'ALTER TABLE {place} DROP CONSTRAINT "{name}", ADD CONSTRAINT "{name}" CHECK ({change.condition})')
+    assert project.rows(DEFINITION.format(name)) == made
     assert project.rows(f"SELECT DISTINCT convalidated FROM pg_constraint WHERE conname = '{name}'") == [(True,)]
 
 
