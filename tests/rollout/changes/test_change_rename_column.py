@@ -16,6 +16,7 @@ CREATE UNIQUE INDEX by_footnote ON orders (lower(note));
 ALTER TABLE orders ADD CONSTRAINT uq_orders UNIQUE (customer_id, note);
 ALTER TABLE orders ADD CONSTRAINT ck_orders_note CHECK (char_length(note) > 0 AND note LIKE '%');
 ALTER TABLE orders ALTER note SET NOT NULL, ALTER note SET DEFAULT 'none: :a';
+COMMENT ON COLUMN orders.note IS 'what it''s about: :a 5%';
 GRANT UPDATE (note), SELECT (note) ON orders TO pg_monitor;
 """
 
@@ -99,6 +100,9 @@ def test_what_was_on_the_column_is_on_its_successor(project: Project) -> None:
     project.up("0004")
     project.backfill("rename_orders_note")
     project.up()
+    assert project.rows("SELECT description FROM pg_description WHERE objoid = 'orders'::regclass") == [
+        ("what it's about: :a 5%",)
+    ]
     found = "\n".join(project.schema())
     for said in (
         "INDEX ix_orders_remark ON public.orders USING btree (remark, amount DESC) WHERE (remark <> ''::text)",

@@ -14,11 +14,11 @@ from dataarch.rollout.drafting.copies import COPY, copied, told
 from dataarch.rollout.drafting.dependents import Constraint, Dependents
 from dataarch.rollout.drafting.directives import Sql
 from dataarch.rollout.drafting.indexes import Index, created_by, definition, dropped_by, indexes_of
-from dataarch.rollout.drafting.naming import listed, quoted, trimmed
+from dataarch.rollout.drafting.naming import listed, quoted, string, trimmed
 from dataarch.rollout.drafting.on_table import OnTable
 from dataarch.rollout.drafting.tables import Table
 
-__all__ = ["Carried", "Rule", "Successor", "granted"]
+__all__ = ["Carried", "Rule", "Successor", "commented", "granted"]
 
 BODY = text(
     f"""
@@ -43,6 +43,9 @@ GRANTS = text(
 
 KINDS = {"c": "check", "f": "foreignkey"}
 """What Alembic calls the kinds of constraints that can hold for rows written from now on."""
+
+
+COMMENT = text("SELECT col_description(:table, :number)")
 
 
 @dataclass(frozen=True, slots=True)
@@ -215,6 +218,12 @@ class Carried:
             refusal=f"What is on {quoted(self.successor.old)} of {self.table.sql} cannot be on its successor",
             hint="Drop it in a revision before, and add what takes its place afterwards.",
         )
+
+
+def commented(table: Table, column: str, to: str) -> list[Sql]:
+    """Return the statement that gives the comment on a column to another one; none where there is none."""
+    said = table.connection.scalar(COMMENT, {"table": table.oid, "number": table.column(column).number})
+    return [] if said is None else [Sql(f"COMMENT ON COLUMN {table.sql}.{quoted(to)} IS {string(said)}")]
 
 
 def granted(table: Table, column: str, to: str) -> list[Sql]:

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from alembic.operations import MigrateOperation
 
 from dataarch.errors import InvalidChange
-from dataarch.rollout.drafting.carried import Carried, Rule, granted
+from dataarch.rollout.drafting.carried import Carried, Rule, commented, granted
 from dataarch.rollout.drafting.copies import COPY, copied, told
 from dataarch.rollout.drafting.dependents import Dependents
 from dataarch.rollout.drafting.directives import Sql
@@ -124,7 +124,9 @@ class Replacement:
     def _expand(self) -> Draft:
         on, rules = OnTable(self.table), self._rules
         adding = [on.add_column(one.name, one.kind.kind, one.kind.type) for one in self.new]
-        grants = [grant for one in self.new for grant in granted(self.table, self.old[0].name, one.name)]
+        dressing = [grant for one in self.new for grant in granted(self.table, self.old[0].name, one.name)]
+        if self.carried:
+            dressing += commented(self.table, self.old[0].name, self.new[0].name)
         made = self._dual_write
         return Draft(
             Phase.EXPAND,
@@ -138,7 +140,7 @@ class Replacement:
             ),
             (
                 *adding,
-                *grants,
+                *dressing,
                 made,
                 *(rule.adding for rule in rules),
             ),
@@ -265,7 +267,7 @@ class Replacement:
         for old in self.old:
             done += [on.nullable(old.name, nullable=False)] if not old.nullable else []
             done += [on.default(old.name, old.default)] if old.default is not None else []
-            done += granted(self.table, old.name, old.name)
+            done += [*granted(self.table, old.name, old.name), *commented(self.table, old.name, old.name)]
         for one in self.new:
             if not one.nullable:
                 name = not_null_name(self.table.name, one.name)
