@@ -98,8 +98,13 @@ def test_what_is_not_there_is_refused(
 
 
 def test_ctrl_c_ends_after_a_batch_and_pause_makes_it_wait(ground: Ground, tmp_path: Path) -> None:
-    ground.users("slow", 800)
-    name = ground.register("slow", {"display_name": "full_name || left(pg_sleep(0.001)::text, 0)"})
+    ground.users("slow", 4_000)
+    ground.do(
+        "CREATE FUNCTION slowly() RETURNS trigger LANGUAGE plpgsql AS"
+        " $$BEGIN PERFORM pg_sleep(0.005); RETURN NEW; END$$",
+        "CREATE TRIGGER slowly BEFORE UPDATE ON slow FOR EACH ROW EXECUTE FUNCTION slowly()",
+    )
+    name = ground.register("slow", SETS)
     process = subprocess.Popen(
         [*COMMAND, "backfill", "run", name],
         cwd=tmp_path,
@@ -123,8 +128,9 @@ def test_ctrl_c_ends_after_a_batch_and_pause_makes_it_wait(ground: Ground, tmp_p
     assert process.returncode == 130
     assert complaints == "error: Stopped. What was committed stays, and the same command goes on from there.\n"
     reached = ground.value(f"{seen} WHERE name = '{name}'")
-    assert 0 < reached < 800
-    assert not_done(ground, ["slow"]) == 800 - reached
+    assert 0 < reached < 4_000
+    assert not_done(ground, ["slow"]) == 4_000 - reached
+    ground.do("DROP TRIGGER slowly ON slow")
     ended = backfill(ground, tmp_path, "run", name)
-    assert f"{800 - reached:,} rows looked at, {800 - reached:,} changed" in ended.printed
+    assert f"{4_000 - reached:,} rows looked at, {4_000 - reached:,} changed" in ended.printed
     assert "nobody runs it" in backfill(ground, tmp_path, "resume", name).printed

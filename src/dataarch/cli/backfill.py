@@ -86,7 +86,7 @@ def run(
 ) -> None:
     """Fill the rows, from where it was stopped; others may run the same backfill at the same time."""
     options = Options(workers, Pace(seconds=batch_ms / 1000), _limits(limit or ()), again)
-    with _engine() as engine, shown_backfill(console(), "filled", quiet=as_json) as on_progress:
+    with _engine(workers) as engine, shown_backfill(console(), "filled", quiet=as_json) as on_progress:
         try:
             done = run_backfill(engine, name, options, on_progress=on_progress)
         except KeyboardInterrupt:
@@ -133,8 +133,10 @@ def verify(name: Name, *, as_json: AsJson = False) -> None:
 
 
 @contextmanager
-def _engine() -> Iterator[Engine]:
-    engine = owner_engine(embedded_settings(operator_settings(), start=False))
+def _engine(workers: int = 1) -> Iterator[Engine]:
+    # one that watches, and at the end one more while it stays open
+    enough = {"pool_size": workers + 3, "pool_overflow": 0}
+    engine = owner_engine(embedded_settings(operator_settings(), start=False).model_copy(update=enough))
     try:
         yield engine
     finally:

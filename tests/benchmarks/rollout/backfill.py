@@ -1,10 +1,10 @@
 """Measure backfills beside one UPDATE: PYTHONPATH=tests python -m benchmarks.rollout.backfill
 
 A column of a table is filled by one UPDATE, by a backfill of one worker and by one of two, each on a table made anew,
-while a writer changes random rows of it, one in a transaction: the longest of these is its longest stall. Then backfills
-of tables of several sizes: the rate, from the first batch to the last, must not depend on it. Ends with 1 where one
-worker has less than 0.90 of the speed of the UPDATE, two less than 1.5, a writer stalls for more than 30 ms under one
-worker, or a rate is not within 10 % of the median; with 2 where the machine is too busy to tell. Servers: as in
+while a writer changes random rows of it, one in a transaction: the longest of these is its longest stall. Then
+tables of several sizes are filled: the rate, from the first batch to the last, must not depend on it. Ends with 1 where
+one worker has less than 0.90 of the speed of the UPDATE, two less than 1.5, a writer stalls for more than 30 ms under
+one worker, or a rate is not within 10 % of the median; with 2 where the machine is too busy to tell. Servers: as in
 main_job.py, of a superuser.
 """
 

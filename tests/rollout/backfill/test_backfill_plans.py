@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from dataarch.rollout.backfill import Definition
+from dataarch.rollout.backfill import Definition, Pace
 from dataarch.rollout.backfill.session import ask, session
 from dataarch.rollout.backfill.shape import shape_of
 from dataarch.rollout.backfill.statements import Key, Statements
@@ -86,3 +86,35 @@ def test_the_last_batch_of_a_tenant_does_not_read_the_next_one(ground: Ground, s
         [[found]] = ask(connection, f"EXPLAIN (ANALYZE, FORMAT JSON) {query}")
     plan = (found if isinstance(found, list) else json.loads(found))[0]["Plan"]
     assert sum(node["Actual Rows"] + node.get("Rows Removed by Filter", 0) for node in scans(plan)) <= 110
+
+
+READ = """
+SELECT (SELECT sum(idx_tup_read) FROM pg_stat_user_indexes WHERE relname = 'lines')
+     + (SELECT seq_tup_read FROM pg_stat_user_tables WHERE relname = 'lines')
+"""
+
+
+@pytest.mark.parametrize(("tenants", "most"), [(2, 500), (2_000, 500), (1, 4_000)])
+def test_a_whole_run_reads_each_row_a_few_times_and_not_a_tenant_for_each_batch(
+    ground: Ground, tenants: int, most: int
+) -> None:
+    rows = 20_000
+    ground.do(
+        "DROP TABLE IF EXISTS lines",
+        "CREATE TABLE lines (tenant_id integer, id uuid DEFAULT gen_random_uuid(), full_name text, display_name text,"
+        " PRIMARY KEY (tenant_id, id))",
+        "ALTER TABLE lines SET (autovacuum_enabled = off)",
+        "CREATE INDEX ON lines (tenant_id)",
+        f"INSERT INTO lines (tenant_id, full_name) SELECT n % {tenants}, n FROM generate_series(1, {rows}) AS n",
+        "ANALYZE lines",
+        f"INSERT INTO lines (tenant_id, full_name) SELECT n % {tenants}, n FROM generate_series(1, {rows}) AS n",
+    )
+    name = ground.register("lines", SETS)
+    before = ground.value(READ)
+    outcome = ground.run(name, pace=Pace(seconds=10, most=most, first=most))
+    assert outcome.changed == 2 * rows
+    assert outcome.batches >= 2 * rows / most
+    filled = ground.value(READ)
+    assert filled - before < 5 * 2 * rows
+    ground.verify(name)
+    assert ground.value(READ) - filled < 2 * 2 * rows

@@ -7,7 +7,8 @@ from typing import Any
 import pytest
 
 from dataarch.errors import InvalidChange
-from dataarch.rollout.backfill import Pace, Progress
+from dataarch.rollout.backfill import Definition, Pace, Progress
+from dataarch.rollout.backfill.books import register_sql
 from rollout.backfill.backfill_support import SETS, SMALL, Ground, count_updates, not_done
 
 pytestmark = pytest.mark.migration
@@ -133,6 +134,33 @@ def test_what_cannot_be_done_is_refused_when_it_is_registered(ground: Ground, wh
     assert refused.value.hint
     with pytest.raises(InvalidChange, match="There is no backfill refused"):
         ground.run("refused")
+
+
+@pytest.mark.parametrize(
+    ("given", "words"),
+    [
+        ({"name": ""}, "names no backfill"),
+        ({"name": "a\nb"}, "names no backfill"),
+        ({"sets": {}}, "fills no column"),
+        ({"sets": {"a": " "}}, "no expression for a"),
+        ({"where": ""}, "no expression for where"),
+        ({"key": []}, "a key of no columns"),
+        ({"key": ["a", "a"]}, "a key of no columns, or of one twice"),
+    ],
+)
+def test_a_definition_that_says_nothing_is_refused(given: dict[str, Any], words: str) -> None:
+    with pytest.raises(InvalidChange, match=words):
+        Definition.of(**{"name": "empty", "table": "users", "sets": {"a": "b"}, **given})
+
+
+def test_what_a_script_has_registered_unseen_is_looked_at_when_it_is_run(ground: Ground) -> None:
+    ground.users("unseen", 10)
+    ground.register("unseen", SETS)
+    for name, sets, given in (("moves", SETS, {"where": "display_name IS NULL"}), ("fails", {"display_name": "b"}, {})):
+        ground.do(register_sql(Definition.of(name, "unseen", sets, **given)))
+        with pytest.raises(InvalidChange, match=r"where reads|does not exist"):
+            ground.run(name)
+    assert not_done(ground, ["unseen"]) == 10
 
 
 def test_another_unique_key_is_gone_by_when_it_is_named(ground: Ground) -> None:

@@ -17,7 +17,7 @@ from dataarch.rollout.backfill.session import ask, named, send, sqlstate_of
 from dataarch.rollout.backfill.shape import Shape, shape_of
 from dataarch.rollout.backfill.statements import Statements
 
-__all__ = ["register"]
+__all__ = ["check", "register"]
 
 PROBE = f"{SCHEMA}.probe"
 
@@ -43,9 +43,19 @@ def register(connection: Connection, definition: Definition) -> None:
         record = record_of(connection, definition.name)
         if record.digest != definition.digest:
             raise changed(record)
+    check(connection, definition, shape)
+    send(connection, register_sql(definition))
+
+
+def check(connection: Connection, definition: Definition, shape: Shape) -> None:
+    """Refuse what the server cannot plan, and what could not be verified; changes nothing.
+
+    Raises:
+        InvalidChange: an expression is none, or ``where`` reads a column that is filled.
+        PrivilegeMissing: the role may not do it, or a policy of row-level security would hide rows from it.
+    """
     _try(connection, definition, Statements(definition, shape).probe())
     _refuse_moving_where(connection, definition, shape)
-    send(connection, register_sql(definition))
 
 
 def _try(connection: Connection, definition: Definition, statement: str) -> None:

@@ -23,6 +23,7 @@ from dataarch.rollout.backfill.gate import dual_write_in_force
 from dataarch.rollout.backfill.pace import Pace
 from dataarch.rollout.backfill.progress import OnProgress, Outcome, Progress
 from dataarch.rollout.backfill.ranges import plan
+from dataarch.rollout.backfill.registration import check
 from dataarch.rollout.backfill.session import ask, named, patient_session, send, session
 from dataarch.rollout.backfill.shape import shape_of
 from dataarch.rollout.backfill.statements import Statements
@@ -78,6 +79,8 @@ def run(engine: Engine, name: str, options: Options | None = None, *, on_progres
     with session(engine, name) as connection:
         record = record_of(connection, name)
         statements = Statements(record.definition, shape_of(connection, record.definition, record.schema_name))
+        # a script has registered it unseen, and the table may have been changed since
+        check(connection, record.definition, statements.shape)
         connection.commit()
         return _Run(engine, record, statements, options or Options(), on_progress).do(connection)
 

@@ -44,6 +44,7 @@ SETTINGS = (
     # keys are kept as text, in forms that are read back as the same values
     "SET DateStyle = 'ISO'",
     "SET IntervalStyle = 'postgres'",
+    "SET extra_float_digits = 1",
     "SET standard_conforming_strings = on",
     # a batch is read through the key's index, whatever the planner makes of old statistics
     "SET enable_seqscan = off",
