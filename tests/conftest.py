@@ -16,6 +16,7 @@ pytest_plugins = [
     "fixtures.cache_servers",
     "fixtures.shared_data",
     "fixtures.busy_log",
+    "fixtures.projects",
     "fixtures.zygote",
     "fixtures.dual_writes",
 ]

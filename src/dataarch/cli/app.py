@@ -7,7 +7,20 @@ import sys
 import typer
 from sqlalchemy.exc import DBAPIError, SQLAlchemyError
 
-from dataarch.cli import backfill, cache, demo, explain, lineage, lint, load, partitions, pipeline, schema, server
+from dataarch.cli import (
+    backfill,
+    cache,
+    demo,
+    explain,
+    lineage,
+    lint,
+    load,
+    partitions,
+    pipeline,
+    revision,
+    schema,
+    server,
+)
 from dataarch.cli.terminal import harden_streams, say_error
 from dataarch.errors import DataArchError
 
@@ -27,6 +40,7 @@ app.add_typer(partitions.app, name="partitions")
 app.add_typer(cache.app, name="cache")
 app.add_typer(pipeline.app, name="pipeline")
 app.add_typer(load.app, name="load")
+app.add_typer(revision.app, name="revision")
 app.add_typer(backfill.app, name="backfill")
 app.command()(schema.upgrade)
 app.command()(schema.downgrade)

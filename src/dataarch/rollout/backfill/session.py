@@ -96,7 +96,8 @@ def patient_session(engine: Engine, name: str, patience: float) -> Iterator[Conn
 
 def send(connection: Connection, statement: str) -> CursorResult[Any]:
     """Run a statement as it is written: what looks like a parameter in it is none."""
-    return connection.execution_options(no_parameters=True).exec_driver_sql(statement)
+    # an option of the connection would stay, for whoever uses it afterwards
+    return connection.exec_driver_sql(statement, execution_options={"no_parameters": True})
 
 
 def ask(connection: Connection, query: str) -> Sequence[Any]:

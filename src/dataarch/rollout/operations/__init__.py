@@ -1,4 +1,4 @@
-"""Operations for Alembic's revisions: partitioned tables, their indexes, isolation, dual writes, backfills.
+"""Operations for Alembic's revisions: partitioned tables, tenants, dual writes, backfills, tables set aside.
 
 Importing this package registers them, so that revisions can write ``op.create_partitioned_table(…)``; the functions
 here do the same and are known to type checkers.
@@ -6,6 +6,10 @@ here do the same and are known to type checkers.
 
 from __future__ import annotations
 
+from dataarch.rollout.operations.create_partitioned_foreign_key import (
+    CreatePartitionedForeignKeyOp,
+    create_partitioned_foreign_key,
+)
 from dataarch.rollout.operations.create_partitioned_index import (
     CreatePartitionedIndexOp,
     DropPartitionedIndexOp,
@@ -31,6 +35,12 @@ from dataarch.rollout.operations.enable_tenant_isolation import (
     enable_tenant_isolation,
 )
 from dataarch.rollout.operations.require_verified import RequireVerifiedOp, require_verified
+from dataarch.rollout.operations.set_table_aside import (
+    SetTableAsideOp,
+    TakeTableBackOp,
+    set_table_aside,
+    take_table_back,
+)
 from dataarch.rollout.operations.start_backfill import (
     ForgetBackfillOp,
     StartBackfillOp,
@@ -40,6 +50,7 @@ from dataarch.rollout.operations.start_backfill import (
 
 __all__ = [
     "CreateDualWriteOp",
+    "CreatePartitionedForeignKeyOp",
     "CreatePartitionedIndexOp",
     "CreatePartitionedTableOp",
     "DisableTenantIsolationOp",
@@ -49,8 +60,11 @@ __all__ = [
     "EnableTenantIsolationOp",
     "ForgetBackfillOp",
     "RequireVerifiedOp",
+    "SetTableAsideOp",
     "StartBackfillOp",
+    "TakeTableBackOp",
     "create_dual_write",
+    "create_partitioned_foreign_key",
     "create_partitioned_index",
     "create_partitioned_table",
     "disable_tenant_isolation",
@@ -60,5 +74,7 @@ __all__ = [
     "enable_tenant_isolation",
     "forget_backfill",
     "require_verified",
+    "set_table_aside",
     "start_backfill",
+    "take_table_back",
 ]
