@@ -7,10 +7,10 @@ from contextlib import suppress
 from importlib import import_module
 
 from sqlalchemy import Connection
-from sqlalchemy.exc import DBAPIError
 
-from dataarch.errors import BackfillChanged, DataArchError, InvalidChange, NotVerified
+from dataarch.errors import BackfillChanged, InvalidChange, NotVerified
 from dataarch.partitions.quoting import ident, literal
+from dataarch.rollout.backfill.at_once import fill_at_once, seeing_all
 from dataarch.rollout.backfill.books import SCHEMA, Record, record_of
 from dataarch.rollout.backfill.session import one_row, send
 
@@ -22,12 +22,13 @@ DUAL_WRITE = "dataarch.rollout.dual_write"
 MOST_SHOWN = 5
 
 
-def require(connection: Connection, name: str) -> None:
+def require(connection: Connection, name: str, *, at_once: int = 0) -> None:
     """Return if every row was verified and stays so; else refuse.
 
     Args:
         connection: in the transaction of the contract step. Until it ends, no run of the backfill begins.
         name: the backfill's.
+        at_once: a table with at most so many rows that is not verified is filled and compared here; writers wait.
 
     Raises:
         NotVerified: it was never registered or run, has not finished, rows could not be filled or differ, it is not
@@ -45,9 +46,11 @@ def require(connection: Connection, name: str) -> None:
     send(connection, f"SELECT FROM {SCHEMA}.backfills WHERE name = {literal(name)} FOR SHARE")
     if _is_empty(connection, record):
         return
-    for refused in (_unfinished, _failures, _differing, _unverified):
-        if said := refused(record):
-            raise NotVerified(f"{said[0]}.", hint=said[1], table=record.table_name)
+    found = (refused(record) for refused in (_unfinished, _failures, _differing, _unverified))
+    if said := next(filter(None, found), None):
+        if at_once and fill_at_once(connection, record, at_once):
+            return
+        raise NotVerified(f"{said[0]}.", hint=said[1], table=record.table_name)
     if record.dual_write and dual_write_in_force(connection, name) is False:
         raise NotVerified(
             f"The dual write {name} is no longer in force, so rows may have come to differ since they were compared.",
@@ -106,14 +109,10 @@ $gate$
 
 
 def _is_empty(connection: Connection, record: Record) -> bool:
-    before = one_row(connection, "SELECT current_setting('row_security')")[0]
-    place = ident(record.table_name, record.schema_name)
-    send(connection, "SET LOCAL row_security = off")
-    try:
-        return bool(one_row(connection, f"SELECT NOT EXISTS (SELECT FROM {place})")[0])
-    finally:
-        with suppress(DataArchError, DBAPIError):
-            send(connection, f"SET LOCAL row_security = {literal(before)}")
+    with seeing_all(connection):
+        return bool(
+            one_row(connection, f"SELECT NOT EXISTS (SELECT FROM {ident(record.table_name, record.schema_name)})")[0]
+        )
 
 
 Refusal = tuple[str, str] | None

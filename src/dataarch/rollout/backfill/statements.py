@@ -103,11 +103,17 @@ class Statements:
         """Return the statement that fills one row."""
         return self._update(leaf, self._all(_fixed(key, len(key))))
 
+    def update_all(self) -> str:
+        """Return the statement that fills all rows which are not done already."""
+        return f"UPDATE {self._whole} SET {self._sets()} WHERE {self.concerned} AND {self.differs}"
+
+    def comparison(self) -> str:
+        """Return a query for the number of all rows, and of those that are concerned and not done."""
+        return f"SELECT count(*), count(*) FILTER (WHERE {self.concerned} AND {self.differs}) FROM {self._whole}"
+
     def probe(self) -> str:
         """Return a query that names all that the others name, and is planned but not run."""
-        place = (self.shape.schema, self.shape.table)
-        whole = f"UPDATE {ident(place[1], place[0])} AS {self._alias}"
-        return f"EXPLAIN {whole} SET {self._sets()} WHERE {self.concerned} AND {self.differs}"
+        return f"EXPLAIN {self.update_all()}"
 
     @property
     def concerned(self) -> str:
@@ -155,6 +161,10 @@ FROM chunk"""
     def _alias(self) -> str:
         # an expression may name the table, whatever the partition is called
         return ident(self.definition.table)
+
+    @property
+    def _whole(self) -> str:
+        return f"{ident(self.shape.table, self.shape.schema)} AS {self._alias}"
 
     def _update(self, leaf: tuple[str, str], which: str) -> str:
         return f"UPDATE {self._only(leaf)} SET {self._sets()} WHERE {which} AND {self.concerned} AND {self.differs}"
