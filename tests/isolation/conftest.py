@@ -19,7 +19,7 @@ MARKS = (
     "UPDATE user_settings SET preferences = jsonb_build_object('secret', CAST(:secret AS text)) WHERE tenant_id = :id",
     "UPDATE user_sessions SET data = jsonb_build_object('secret', CAST(:secret AS text)) WHERE tenant_id = :id",
     "UPDATE products SET name = :secret WHERE tenant_id = :id",
-    "UPDATE pipeline_runs SET code_version = :secret WHERE tenant_id = :id",
+    "UPDATE pipeline_runs SET pipeline_version = :secret WHERE tenant_id = :id",
     "UPDATE pipeline_sources SET state = jsonb_build_object('secret', CAST(:secret AS text)) WHERE tenant_id = :id",
     "UPDATE pipeline_batches SET source = :secret WHERE tenant_id = :id",
     "UPDATE pipeline_rejects SET record = :secret WHERE tenant_id = :id",

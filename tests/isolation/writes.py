@@ -64,7 +64,7 @@ INSERTS: Table = [
     ),
     (
         "insert a run of a pipeline",
-        "INSERT INTO pipeline_runs (tenant_id, pipeline, code_version) VALUES ('<rival>', 'p', '1')",
+        "INSERT INTO pipeline_runs (tenant_id, pipeline, pipeline_version, dataarch_version) VALUES ('<rival>', 'p', '1', '1')",
         TenantMismatch,
     ),
     (

@@ -28,8 +28,8 @@ pytestmark = pytest.mark.pipeline
 BATCHES = 3_000
 
 FILL = """
-INSERT INTO pipeline_runs (tenant_id, id, pipeline, code_version, state, finished_at)
-SELECT id, id, 'many', '1', 'finished', now() FROM tenants WHERE slug LIKE 'many-%';
+INSERT INTO pipeline_runs (tenant_id, id, pipeline, pipeline_version, dataarch_version, state, finished_at)
+SELECT id, id, 'many', '1', '1', 'finished', now() FROM tenants WHERE slug LIKE 'many-%';
 INSERT INTO pipeline_batches (tenant_id, run_id, number, source, first_record, first_byte, bytes, table_name, rows,
                               least_id, greatest_id, extracted_at, transformed_at)
 SELECT t.id, t.id, n, 'a.csv', n, 0, 0, 'products',
@@ -72,7 +72,7 @@ def test_m25_a_row_tells_its_source_its_times_and_every_run_that_brought_it(
         (first.run_id, "products.csv", 2),
         (second.run_id, "products.csv", 4),
     ]
-    assert (before.pipeline, before.code_version.split()[0], before.table, before.replay_of) == (
+    assert (before.pipeline, before.pipeline_version, before.table, before.replay_of) == (
         "files", "7", "products", None,
     )  # fmt: skip
     assert whole[before.first_byte : before.first_byte + before.bytes] == b"T2,tea-2,Pot,995,GBP\n"

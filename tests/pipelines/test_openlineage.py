@@ -190,7 +190,10 @@ def test_a_run_that_was_killed_is_told_as_aborted_by_the_next_one(
     killed = new_id()
     with db.tenant(tenant_id) as session:
         session.execute(
-            text("INSERT INTO pipeline_runs (tenant_id, id, pipeline, code_version) VALUES (:t, :id, 'products', '1')"),
+            text(
+                "INSERT INTO pipeline_runs (tenant_id, id, pipeline, pipeline_version, dataarch_version)"
+                " VALUES (:t, :id, 'products', '1', '1')"
+            ),
             {"t": tenant_id, "id": killed},
         )
     outcome = observed(db, tenant_id, {"a": [product(1)]}, OpenLineage(told.url))

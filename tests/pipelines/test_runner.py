@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping
 from dataclasses import replace
+from importlib.metadata import version
 from typing import Any
 from uuid import UUID
 
@@ -115,7 +116,7 @@ def test_the_run_is_stored_with_numbers_that_add_up(db: Database, tenant_id: UUI
     row = the_run(db, tenant_id, outcome)
     assert (row.read, row.loaded, row.updated, row.unchanged, row.rejected) == (5, 1, 1, 1, 2)
     assert (row.state, row.error, row.pipeline) == ("finished", None, "products")
-    assert row.code_version.startswith("1 (dataarch ")
+    assert (row.pipeline_version, row.dataarch_version) == ("1", version("dataarch"))
     assert row.finished_at is not None
     assert row.finished_at >= row.started_at
 

@@ -127,7 +127,8 @@ def run_described(run: PipelineRun) -> dict[str, Any]:
     return {
         "run": run.id,
         "pipeline": run.pipeline,
-        "version": run.code_version,
+        "version": run.pipeline_version,
+        "dataarch": run.dataarch_version,
         "state": run.state,
         "started_at": run.started_at,
         "finished_at": run.finished_at,
@@ -200,7 +201,7 @@ def origin_table(origins: Sequence[Origin]) -> Table:
         facts = {
             "run": one.run_id,
             "replay of": one.replay_of,
-            "version": one.code_version,
+            "version": f"{one.pipeline_version} (dataarch {one.dataarch_version})",
             "table": one.table,
             "record": f"{one.record:,}",
             "batch's bytes": f"{one.first_byte:,} to {one.first_byte + one.bytes:,}" if one.bytes else None,

@@ -44,7 +44,8 @@ class PipelineRun(TenantOwned, Base):
 
     id: Mapped[UUID] = mapped_column(primary_key=True, default=new_id, server_default=text(NEW_ID))
     pipeline: Mapped[str] = mapped_column(Text(100))
-    code_version: Mapped[str] = mapped_column(Text(200))
+    pipeline_version: Mapped[str] = mapped_column(Text(200))
+    dataarch_version: Mapped[str] = mapped_column(Text(100))
     state: Mapped[str] = mapped_column(Choice(*RUN_STATES), default="running", server_default=text("'running'"))
     replay_of: Mapped[UUID | None]
     scheduled_for: Mapped[datetime | None]

@@ -13,6 +13,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import lru_cache
+from importlib.metadata import version
 from typing import Any
 from uuid import UUID
 
@@ -63,10 +64,10 @@ HOW_FAR = text(
 
 COUNT = text(
     """
-    INSERT INTO pipeline_runs AS r (tenant_id, id, pipeline, code_version, replay_of, scheduled_for, read, loaded,
-                                    updated, unchanged, rejected, removed)
-    VALUES (:tenant, :run, :pipeline, :version, :replay_of, :scheduled_for, :read, :loaded, :updated, :unchanged,
-            :rejected, :removed)
+    INSERT INTO pipeline_runs AS r (tenant_id, id, pipeline, pipeline_version, dataarch_version, replay_of,
+                                    scheduled_for, read, loaded, updated, unchanged, rejected, removed)
+    VALUES (:tenant, :run, :pipeline, :version, :dataarch, :replay_of, :scheduled_for, :read, :loaded, :updated,
+            :unchanged, :rejected, :removed)
     ON CONFLICT (tenant_id, id) DO UPDATE
     SET read = r.read + EXCLUDED.read, loaded = r.loaded + EXCLUDED.loaded, updated = r.updated + EXCLUDED.updated,
         unchanged = r.unchanged + EXCLUDED.unchanged, rejected = r.rejected + EXCLUDED.rejected,
@@ -196,6 +197,7 @@ class Books:
             COUNT,
             pipeline=run.pipeline,
             version=run.version,
+            dataarch=version("dataarch"),
             replay_of=run.replay_of,
             scheduled_for=run.scheduled_for,
             read=counts.read,

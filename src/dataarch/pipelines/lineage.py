@@ -18,7 +18,7 @@ ORIGINS = """
 WITH around AS MATERIALIZED (
     SELECT * FROM pipeline_batches WHERE tenant_id = :tenant AND greatest_id >= :row AND least_id <= :row
 )
-SELECT batch.run_id, pipeline, code_version, replay_of, batch.source, table_name AS "table",
+SELECT batch.run_id, pipeline, pipeline_version, dataarch_version, replay_of, batch.source, table_name AS "table",
        first_record + (rows ->> :key)::bigint AS record, first_byte, bytes, checksum,
        extracted_at, transformed_at, loaded_at
 FROM around AS batch
@@ -38,7 +38,8 @@ class Origin:
     Attributes:
         run_id: the run that brought the row, or these values of it.
         pipeline: its pipeline.
-        code_version: of the pipeline's code, and of dataarch.
+        pipeline_version: of the pipeline's code.
+        dataarch_version: of dataarch, or ``unknown``.
         replay_of: the run that had rejected the record, where this one was a replay.
         source: what was read: a file, by its name below what was given.
         table: the row's table.
@@ -54,7 +55,8 @@ class Origin:
 
     run_id: UUID
     pipeline: str
-    code_version: str
+    pipeline_version: str
+    dataarch_version: str
     replay_of: UUID | None
     source: str
     table: str

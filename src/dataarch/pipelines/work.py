@@ -8,7 +8,6 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager, nullcontext, suppress
 from dataclasses import dataclass, field
 from datetime import datetime
-from importlib.metadata import version
 from itertools import accumulate
 from typing import NamedTuple, TypeVar
 from uuid import UUID
@@ -73,8 +72,7 @@ class Work:
     def __post_init__(self) -> None:
         if self.batch < 1:
             raise InvalidValue(f"A batch of {self.batch} records is none.", value=self.batch)
-        whole = f"{self.pipeline.version} (dataarch {version('dataarch')})"
-        self.this = Run(new_id(), self.pipeline.name, whole, self.replay_of, self.scheduled_for)
+        self.this = Run(new_id(), self.pipeline.name, self.pipeline.version, self.replay_of, self.scheduled_for)
         self.outcome = Outcome(self.this.id)
         self.others: set[UUID] = set()
         self.observer = self.observer or openlineage_of(self.db.settings)

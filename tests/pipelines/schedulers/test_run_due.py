@@ -94,8 +94,8 @@ def killed(db: Database, tenant_id: UUID, at: datetime) -> None:
     with db.tenant(tenant_id) as session:
         session.execute(
             text(
-                "INSERT INTO pipeline_runs (tenant_id, id, pipeline, code_version, scheduled_for)"
-                " VALUES (:tenant, :id, 'products', '1', :at)"
+                "INSERT INTO pipeline_runs (tenant_id, id, pipeline, pipeline_version, dataarch_version, scheduled_for)"
+                " VALUES (:tenant, :id, 'products', '1', '1', :at)"
             ),
             {"tenant": tenant_id, "id": new_id(), "at": at},
         )
@@ -193,8 +193,9 @@ def test_what_is_known_of_a_schedule_is_read_from_a_few_of_its_runs(db: Database
     with db.tenant(tenant_id) as session:
         session.execute(
             text(
-                "INSERT INTO pipeline_runs (tenant_id, id, pipeline, code_version, state, scheduled_for, started_at,"
-                " finished_at) SELECT :tenant, gen_random_uuid(), 'products', '1', 'finished', t, t, t"
+                "INSERT INTO pipeline_runs (tenant_id, id, pipeline, pipeline_version, dataarch_version, state,"
+                " scheduled_for, started_at, finished_at)"
+                " SELECT :tenant, gen_random_uuid(), 'products', '1', '1', 'finished', t, t, t"
                 " FROM generate_series(CAST(:now AS timestamptz) - interval '3000 hours', :now, '1 hour') AS t"
             ),
             {"tenant": tenant_id, "now": LATEST},

@@ -20,13 +20,14 @@ from dataarch.rollout.backfill.statements import Statements
 __all__ = ["fill_at_once", "seeing_all"]
 
 
-def fill_at_once(connection: Connection, record: Record, most: int) -> bool:
+def fill_at_once(connection: Connection, record: Record, most: int, *, in_force: bool) -> bool:
     """Fill and compare all rows of a table, and write down that it is verified, if it has at most so many.
 
     Args:
         connection: in the transaction of the contract step; writers of the table wait until it ends.
         record: the backfill.
         most: rows at the most.
+        in_force: whether a dual write keeps rows in step from now on.
 
     Returns:
         Whether that was done; False where the table has more rows, and then nothing was done.
@@ -60,17 +61,18 @@ def fill_at_once(connection: Connection, record: Record, most: int) -> bool:
             hint=f"See which: dataarch backfill run {record.name} && dataarch backfill verify {record.name}.",
             table=record.table_name,
         )
-    _write_down(connection, record, rows)
+    _write_down(connection, record, rows, in_force=in_force)
     return True
 
 
-def _write_down(connection: Connection, record: Record, rows: int) -> None:
+def _write_down(connection: Connection, record: Record, rows: int, *, in_force: bool) -> None:
     name = literal(record.name)
     send(connection, f"DELETE FROM {SCHEMA}.backfill_failures WHERE name = {name}")
     send(
         connection,
         f"UPDATE {SCHEMA}.backfills SET started_at = coalesce(started_at, now()), finished_at = now(), runs = runs + 1,"
-        f" verified_at = now(), verified_rows = {rows}, verified_digest = digest, differing = 0, differences = '[]'"
+        f" verified_at = now(), verified_rows = {rows}, verified_digest = digest, differing = 0, differences = '[]',"
+        f" dual_write = dual_write OR {in_force}"
         f" WHERE name = {name}",
     )
 

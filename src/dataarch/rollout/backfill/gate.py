@@ -48,7 +48,8 @@ def require(connection: Connection, name: str, *, at_once: int = 0) -> None:
         return
     found = (refused(record) for refused in (_unfinished, _failures, _differing, _unverified))
     if said := next(filter(None, found), None):
-        if at_once and fill_at_once(connection, record, at_once):
+        in_force = bool(at_once and dual_write_in_force(connection, name))
+        if at_once and fill_at_once(connection, record, at_once, in_force=in_force):
             return
         raise NotVerified(f"{said[0]}.", hint=said[1], table=record.table_name)
     if record.dual_write and dual_write_in_force(connection, name) is False:
