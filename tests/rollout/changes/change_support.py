@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import builtins
 import re
+import subprocess
+from io import StringIO
 from pathlib import Path
 from unittest.mock import patch
 
@@ -12,6 +14,7 @@ from alembic import command
 from alembic.config import Config
 from sqlalchemy import text
 
+from dataarch.database.embedded.binaries import find_psql
 from dataarch.database.engine import owner_engine
 from dataarch.database.settings import Settings
 from dataarch.rollout.backfill import run, verify
@@ -114,6 +117,25 @@ class Project:
     def down(self, revision: str) -> None:
         """Downgrade."""
         command.downgrade(self.config(), revision)
+
+    def script(self, revisions: str) -> str:
+        """Return the SQL of ``alembic upgrade --sql``."""
+        config = self.config()
+        config.output_buffer = StringIO()
+        command.upgrade(config, revisions, sql=True)
+        return config.output_buffer.getvalue()
+
+    def psql(self, script: str) -> None:
+        """Run a script in psql; it must succeed."""
+        done = subprocess.run(
+            [find_psql(), "--no-psqlrc", "--quiet", "-v", "ON_ERROR_STOP=1", libpq(self.settings.owner)],
+            input=script,
+            capture_output=True,
+            text=True,
+            timeout=120,
+        )
+        if done.returncode:
+            raise AssertionError(done.stderr)
 
     def sql(self, statement: str) -> None:
         """Run statements as the owner."""

@@ -114,6 +114,21 @@ def test_what_was_on_the_column_is_on_its_successor(project: Project) -> None:
         assert said in found
 
 
+def test_the_printed_sql_does_the_same_when_psql_runs_it(project: Project) -> None:
+    project.sql(DRESSED)
+    project.write(RenameColumn("orders", "note", "remark"))
+    project.psql(project.script("0001:0004"))
+    with pytest.raises(AssertionError, match="never run"):
+        project.psql(project.script("0004:head"))
+    project.backfill("rename_orders_note")
+    project.psql(project.script("0004:head"))
+    printed = project.schema()
+    project.down("0004")
+    project.up()
+    assert project.schema() == printed
+    assert project.rows("SELECT remark FROM orders WHERE id = 7") == [("note 7",)]
+
+
 def test_the_strongest_locks_of_each_phase(project: Project) -> None:
     project.sql("ALTER TABLE orders ALTER note SET NOT NULL")
     project.write(RenameColumn("orders", "note", "remark"))

@@ -52,7 +52,7 @@ class Batch:
         rows: that it looked at.
         changed: of them that it changed; the others were done already, or are not concerned.
         failed: of them that it could not fill.
-        seconds: that it took, with its commit.
+        seconds: that it took, from its first row to its commit.
     """
 
     number: int

@@ -15,8 +15,8 @@ class Pace:
     """What batches aim at.
 
     Attributes:
-        seconds: what a batch should take, its commit included. Its rows are locked no longer than that, so it is about
-            the longest that a writer waits for one of them.
+        seconds: what a batch should take, from its first row to its commit. Its rows are locked no longer than that, so
+            it is about the longest that a writer waits for one of them.
         most: rows of a batch at the most.
         first: rows of the first batch, before anything is known.
     """

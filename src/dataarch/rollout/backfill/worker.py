@@ -110,7 +110,6 @@ class Worker:
 
     def _step(self, connection: Connection) -> bool:
         """Do a batch and commit it; return whether there may be more."""
-        began = time.perf_counter()
         careful = self._careful
         size = min(self._size, CAREFUL) if careful else self._size
         work = BatchWork(connection, self._job.statements)
@@ -121,6 +120,8 @@ class Worker:
             undo(connection)
             return self._unclaimed(found)
         self._mine = None
+        # rows are locked from here on
+        began = time.perf_counter()
         left, rows, done = work.do(found, size, answer, careful=careful)
         self._mine = left
         seconds = time.perf_counter() - began

@@ -6,13 +6,13 @@ from dataclasses import dataclass
 from typing import Any
 
 from alembic.operations import MigrateOperation
-from alembic.operations.ops import AddColumnOp, AlterColumnOp, CreateCheckConstraintOp, DropColumnOp, DropConstraintOp
+from alembic.operations.ops import AddColumnOp, AlterColumnOp, DropColumnOp, DropConstraintOp
 from sqlalchemy import Column as SqlColumn
 from sqlalchemy import DefaultClause, text
 from sqlalchemy.sql.elements import conv
 from sqlalchemy.types import NullType, TypeEngine
 
-from dataarch.rollout.drafting.directives import Sql, untouched
+from dataarch.rollout.drafting.directives import Check, Sql, untouched
 from dataarch.rollout.drafting.naming import quoted, trimmed
 from dataarch.rollout.drafting.tables import Table
 
@@ -62,12 +62,9 @@ class OnTable:
         given = None if default is None else DefaultClause(text(untouched(default)))
         return AlterColumnOp(self.table.name, name, modify_server_default=given, schema=self.table.schema)
 
-    def check(self, name: str, condition: str, *, valid: bool = False) -> CreateCheckConstraintOp:
+    def check(self, name: str, condition: str, *, valid: bool = False) -> Check:
         """Return the operation that adds a CHECK: for rows written from now on, or for all of them at once."""
-        options = {} if valid else {"postgresql_not_valid": True}
-        return CreateCheckConstraintOp(
-            conv(name), self.table.name, untouched(condition), schema=self.table.schema, **options
-        )
+        return Check(name, self.table.name, condition, schema=self.table.schema, valid=valid)
 
     def drop_check(self, name: str) -> DropConstraintOp:
         """Return the operation that drops a CHECK."""
@@ -82,6 +79,6 @@ class OnTable:
         """Return the operation that looks whether every row keeps to a constraint."""
         return Sql(f"ALTER TABLE {self.table.sql} VALIDATE CONSTRAINT {quoted(name)}")
 
-    def not_null_check(self, column: str) -> CreateCheckConstraintOp:
+    def not_null_check(self, column: str) -> Check:
         """Return the CHECK that a column is not NULL, for rows written from now on."""
         return self.check(not_null_name(self.table.name, column), f"{quoted(column)} IS NOT NULL")
