@@ -26,7 +26,10 @@ from dataarch.pipelines.work import BATCH, Told, Work
 
 __all__ = ["Runner", "run"]
 
-TENANTS_AT_ONCE = 3
+FIRST = 5_000
+"""Records of several sources that are loaded together at first, at the most: nothing is loaded before they are read."""
+
+TENANTS_AT_ONCE = 2
 """Tenants for which a run loads at the same time, each on a connection of its own."""
 
 
@@ -90,6 +93,7 @@ class Runner(Work):
         """Give the batches of all sources; those that are to be one transaction come together."""
         far = self.within(self.tenant_id, partial(self._begin, sources=sources))
         group: list[Share] = []
+        most = min(self.batch, FIRST)
         for source in sources:
             try:
                 position, begun_by = self._where(source, far[source.name])
@@ -99,9 +103,9 @@ class Runner(Work):
                 continue
             for ready in self._good(source, ready_batches(self.pipeline, source, position, self.batch)):
                 batch = ready.batch
-                if group and batch.after.records - batch.before.records + _records(group) > self.batch:
+                if group and batch.after.records - batch.before.records + _records(group) > most:
                     yield group
-                    group = []
+                    group, most = [], self.batch
                 group.append(Share(ready, begun_by))
                 if not self.pipeline.together:
                     yield group
