@@ -154,6 +154,8 @@ def test_a_module_without_schedules_is_refused_with_one_line(shop: Shop) -> None
 @pytest.fixture
 def here(shop: Shop, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
     """The shop's folder as the current one, whose modules are forgotten afterwards."""
+    # another test may have imported a module of this name from a folder of its own
+    sys.modules.pop("feeds", None)
     before = set(sys.modules)
     monkeypatch.chdir(shop.folder)
     monkeypatch.setattr(sys, "path", sys.path[:])
