@@ -10,7 +10,7 @@ from alembic.operations.ops import CreateForeignKeyOp
 
 from dataarch.database.settings import Settings
 from dataarch.errors import InvalidValue, LockTimeout, UnknownReference
-from dataarch.rollout.operations import CreatePartitionedForeignKeyOp, statements
+from dataarch.rollout.operations import CreatePartitionedForeignKeyOp
 from fixtures.catalogs import owner_connection
 from fixtures.servers import libpq
 from migrations.operation_support import ORDERS_BY_MONTH, Revisions, answers, rendered, schema_of
@@ -94,10 +94,8 @@ def test_the_printed_sql_does_the_same_when_psql_runs_it(revisions: Revisions) -
     assert schema_of(revisions.settings) == bare
 
 
-def test_who_writes_is_waited_for_in_short_tries_and_then_it_gives_up(
-    revisions: Revisions, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(statements, "PATIENCE_IN_TRANSACTION", "0.3 seconds")
+def test_who_writes_is_waited_for_in_short_tries_and_then_it_gives_up(revisions: Revisions) -> None:
+    revisions.settings = revisions.settings.model_copy(update={"upgrade_patience": 0.3})
     revisions.write(UP, DOWN)
     with psycopg.connect(libpq(revisions.settings.owner)) as writer:
         writer.execute("INSERT INTO orders VALUES (gen_random_uuid(), 99, '2026-01-02', 'held')")

@@ -20,7 +20,6 @@ from dataarch.database.settings import Settings
 from dataarch.errors import DualWriteConflict, InvalidChange, LockTimeout
 from dataarch.rollout.dual_write import DualWrite, in_force
 from dataarch.rollout.operations import CreateDualWriteOp, DropDualWriteOp
-from dataarch.rollout.operations import statements as shared
 from fixtures.catalogs import owner_connection
 from fixtures.servers import libpq
 from migrations.autogenerate_support import connected, proposed
@@ -249,9 +248,9 @@ def test_what_this_table_does_not_allow_is_refused_by_name(revisions: Revisions)
 
 @pytest.mark.parametrize("going", ["up", "down"])
 def test_who_holds_the_table_is_waited_for_in_short_tries_and_nothing_is_half_done(
-    revisions: Revisions, monkeypatch: pytest.MonkeyPatch, going: str
+    revisions: Revisions, going: str
 ) -> None:
-    monkeypatch.setattr(shared, "PATIENCE_IN_TRANSACTION", "0.3 seconds")
+    revisions.settings = revisions.settings.model_copy(update={"upgrade_patience": 0.3})
     revisions.write(UP, DOWN)
     if going == "down":
         revisions.up()
