@@ -117,4 +117,5 @@ def test_a_whole_run_reads_each_row_a_few_times_and_not_a_tenant_for_each_batch(
     filled = ground.value(READ)
     assert filled - before < 5 * 2 * rows
     ground.verify(name)
-    assert ground.value(READ) - filled < 2 * 2 * rows
+    # twice each, and what the server counts late of the run before; a tenant for each chunk would be eight times each
+    assert ground.value(READ) - filled < 3 * 2 * rows
