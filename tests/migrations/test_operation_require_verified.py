@@ -3,10 +3,8 @@
 from __future__ import annotations
 
 import subprocess
-import sys
 from collections.abc import Iterator
 from pathlib import Path
-from types import ModuleType
 
 import pytest
 from sqlalchemy import Engine
@@ -14,9 +12,11 @@ from sqlalchemy import Engine
 from dataarch.database.engine import owner_engine
 from dataarch.database.settings import Settings
 from dataarch.errors import NotVerified
-from dataarch.rollout.backfill import gate, run, verify
+from dataarch.rollout.backfill import run, verify
 from dataarch.rollout.backfill.runner import Options
+from dataarch.rollout.dual_write import DualWrite
 from dataarch.rollout.operations import RequireVerifiedOp
+from dataarch.rollout.operations.statements import verbatim
 from fixtures.catalogs import owner_connection
 from migrations.operation_support import Revisions, answers, rendered, schema_of
 
@@ -131,18 +131,16 @@ def test_the_printed_gate_lets_pass_what_is_verified(revisions: Revisions, engin
     assert answers(revisions.settings, "SELECT version_num FROM alembic_version") == ["0002"]
 
 
-def test_a_dual_write_that_was_in_force_must_still_be(
-    revisions: Revisions, engine: Engine, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    module = ModuleType(gate.DUAL_WRITE)
-    monkeypatch.setitem(sys.modules, gate.DUAL_WRITE, module)
-    module.in_force = lambda connection, name: name == NAME  # type: ignore[attr-defined]
+def test_a_dual_write_that_was_in_force_must_still_be(revisions: Revisions, engine: Engine) -> None:
+    write = DualWrite(NAME, "users", forward={"display_name": "full_name || 1/(id-13)"}, backward={})
+    with engine.begin() as connection:
+        connection.execute(verbatim(write.create_sql()))
     run(engine, NAME)
     verify(engine, NAME)
-    module.in_force = lambda connection, name: False  # type: ignore[attr-defined]
+    do(revisions.settings, f"ALTER TABLE users DISABLE TRIGGER {NAME}")
     with pytest.raises(NotVerified, match="dual write users_display_name is no longer in force"):
         revisions.up()
-    module.in_force = lambda connection, name: True  # type: ignore[attr-defined]
+    do(revisions.settings, f"ALTER TABLE users ENABLE TRIGGER {NAME}")
     revisions.up()
 
 

@@ -78,8 +78,8 @@ class Division:
             mine.append(one.of(own))
             for tenant_id, share in shares.items():
                 others.setdefault(tenant_id, []).append(one.of(share))
-        theirs = {tenant_id: self._portion(shares, tenant_id) for tenant_id, shares in others.items()}
-        return Load(group, self._portion(mine, self._work.tenant_id), theirs)
+        theirs = {tenant_id: self.portion(shares, tenant_id) for tenant_id, shares in others.items()}
+        return Load(group, self.portion(mine, self._work.tenant_id), theirs)
 
     def shares(self, batch: Batch) -> tuple[Batch, Mapping[UUID, Batch]]:
         """Return what stays with the run's own tenant, and what others have of a batch; they are made where need be.
@@ -89,7 +89,8 @@ class Division:
         whose = self._work.pipeline.tenant_by
         return (batch, {}) if whose is None else self._shares(batch, whose)
 
-    def _portion(self, shares: Group, tenant_id: UUID) -> Portion:
+    def portion(self, shares: Group, tenant_id: UUID) -> Portion:
+        """Return shares as one transaction of a tenant loads them."""
         return Portion(shares, self._work.prepared([one.ready for one in shares], tenant_id))
 
     def _shares(self, batch: Batch, whose: Callable[[Row], TenantName]) -> tuple[Batch, dict[UUID, Batch]]:

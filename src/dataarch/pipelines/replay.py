@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from functools import partial
+from functools import cached_property, partial
 from itertools import groupby
 from uuid import UUID
 
@@ -87,6 +87,10 @@ def replay(
 class _Replay(Work):
     """One replay."""
 
+    @cached_property
+    def _division(self) -> Division:
+        return Division(self)
+
     def rejects(self) -> Outcome:
         """Take all rejects that wait through the pipeline."""
         self._known()
@@ -118,7 +122,7 @@ class _Replay(Work):
 
     def _again(self, source: str, rejects: Sequence[PipelineReject]) -> None:
         extracted = utcnow()
-        batch, others = Division(self).shares(accounted(self.pipeline.through(self._extracted(source, rejects))))
+        batch, others = self._division.shares(accounted(self.pipeline.through(self._extracted(source, rejects))))
         ready = Ready(batch, extracted, utcnow())
         by_number = {one.number: one for one in rejects}
         for tenant_id, theirs in others.items():

@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import Executor, Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
-from functools import partial
+from functools import cached_property, partial
 from typing import Any
 from uuid import UUID
 
@@ -71,10 +71,13 @@ class Runner(Work):
     _seen: set[str] = field(default_factory=set)
     _last: tuple[Future[Told], list[Told], Group] | None = None
 
+    @cached_property
+    def _division(self) -> Division:
+        return Division(self)
+
     def run(self, given: Any) -> Outcome:
         """Read all that is given."""
         sources = self.pipeline.extract.sources(given)
-        division = Division(self)
         with self.under_way():
             if self.pipeline.load.whole:
                 for source in sources:
@@ -82,7 +85,7 @@ class Runner(Work):
             else:
                 # its end waits for what is under way: nothing is written behind the back of an error
                 with _threads("own", 1) as own, _threads("tenants", TENANTS_AT_ONCE) as tenants:
-                    for load in in_advance(map(division.of, self._groups(sources))):
+                    for load in in_advance(map(self._division.of, self._groups(sources))):
                         self._load(load, own, tenants)
                     self._finish()
         return self.outcome
@@ -145,7 +148,7 @@ class Runner(Work):
     def _prepared(self, found: Ready | FeedError) -> Portion | FeedError:
         if isinstance(found, FeedError):
             return found
-        return Portion([Share(found, self.this.id)], self.prepared([found], self.tenant_id))
+        return self._division.portion([Share(found, self.this.id)], self.tenant_id)
 
     def _has_more(self, source: Source, position: Position) -> bool:
         first = next(self.pipeline.extract.read(source, position, 1), None)

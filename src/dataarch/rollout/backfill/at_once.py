@@ -2,32 +2,28 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from contextlib import contextmanager, suppress
-
 from sqlalchemy import Connection
-from sqlalchemy.exc import DBAPIError
 
-from dataarch.errors import DataArchError, NotVerified
+from dataarch.errors import NotVerified
 from dataarch.partitions.quoting import ident, literal
 from dataarch.rollout.backfill.batch import is_of_a_row, said
 from dataarch.rollout.backfill.books import SCHEMA, Record
 from dataarch.rollout.backfill.registration import check
-from dataarch.rollout.backfill.session import FAILURES, one_row, send
+from dataarch.rollout.backfill.session import FAILURES, one_row, seeing_all, send
 from dataarch.rollout.backfill.shape import shape_of
 from dataarch.rollout.backfill.statements import Statements
+from dataarch.rollout.dual_write import in_force
 
-__all__ = ["fill_at_once", "seeing_all"]
+__all__ = ["fill_at_once"]
 
 
-def fill_at_once(connection: Connection, record: Record, most: int, *, in_force: bool) -> bool:
+def fill_at_once(connection: Connection, record: Record, most: int) -> bool:
     """Fill and compare all rows of a table, and write down that it is verified, if it has at most so many.
 
     Args:
         connection: in the transaction of the contract step; writers of the table wait until it ends.
         record: the backfill.
         most: rows at the most.
-        in_force: whether a dual write keeps rows in step from now on.
 
     Returns:
         Whether that was done; False where the table has more rows, and then nothing was done.
@@ -61,29 +57,17 @@ def fill_at_once(connection: Connection, record: Record, most: int, *, in_force:
             hint=f"See which: dataarch backfill run {record.name} && dataarch backfill verify {record.name}.",
             table=record.table_name,
         )
-    _write_down(connection, record, rows, in_force=in_force)
+    _write_down(connection, record, rows)
     return True
 
 
-def _write_down(connection: Connection, record: Record, rows: int, *, in_force: bool) -> None:
+def _write_down(connection: Connection, record: Record, rows: int) -> None:
     name = literal(record.name)
     send(connection, f"DELETE FROM {SCHEMA}.backfill_failures WHERE name = {name}")
     send(
         connection,
         f"UPDATE {SCHEMA}.backfills SET started_at = coalesce(started_at, now()), finished_at = now(), runs = runs + 1,"
         f" verified_at = now(), verified_rows = {rows}, verified_digest = digest, differing = 0, differences = '[]',"
-        f" dual_write = dual_write OR {in_force}"
+        f" dual_write = dual_write OR {in_force(connection, record.name)}"
         f" WHERE name = {name}",
     )
-
-
-@contextmanager
-def seeing_all(connection: Connection) -> Iterator[None]:
-    """Raise, rather than hide rows, where a policy of row-level security would."""
-    before = one_row(connection, "SELECT current_setting('row_security')")[0]
-    send(connection, "SET LOCAL row_security = off")
-    try:
-        yield
-    finally:
-        with suppress(DataArchError, DBAPIError):
-            send(connection, f"SET LOCAL row_security = {literal(before)}")

@@ -2,22 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from contextlib import suppress
-from importlib import import_module
+from collections.abc import Sequence
 
 from sqlalchemy import Connection
 
 from dataarch.errors import BackfillChanged, InvalidChange, NotVerified
 from dataarch.partitions.quoting import ident, literal
-from dataarch.rollout.backfill.at_once import fill_at_once, seeing_all
+from dataarch.rollout.backfill.at_once import fill_at_once
 from dataarch.rollout.backfill.books import SCHEMA, Record, record_of
-from dataarch.rollout.backfill.session import one_row, send
+from dataarch.rollout.backfill.session import one_row, seeing_all, send
+from dataarch.rollout.dual_write import in_force
 
-__all__ = ["DUAL_WRITE", "dual_write_in_force", "refusal_sql", "require"]
-
-DUAL_WRITE = "dataarch.rollout.dual_write"
-"""The module whose ``in_force(connection, name)`` says whether the dual write of a name is in force."""
+__all__ = ["refusal_sql", "require"]
 
 MOST_SHOWN = 5
 
@@ -48,24 +44,15 @@ def require(connection: Connection, name: str, *, at_once: int = 0) -> None:
         return
     found = (refused(record) for refused in (_unfinished, _failures, _differing, _unverified))
     if said := next(filter(None, found), None):
-        in_force = bool(at_once and dual_write_in_force(connection, name))
-        if at_once and fill_at_once(connection, record, at_once, in_force=in_force):
+        if at_once and fill_at_once(connection, record, at_once):
             return
         raise NotVerified(f"{said[0]}.", hint=said[1], table=record.table_name)
-    if record.dual_write and dual_write_in_force(connection, name) is False:
+    if record.dual_write and not in_force(connection, name):
         raise NotVerified(
             f"The dual write {name} is no longer in force, so rows may have come to differ since they were compared.",
             hint=f"Put it in force again; then run: {_commands(name, '--again')}.",
             table=record.table_name,
         )
-
-
-def dual_write_in_force(connection: Connection, name: str) -> bool | None:
-    """Return whether the dual write of this name is in force; None where there is nothing that could say."""
-    in_force: Callable[[Connection, str], bool] | None = None
-    with suppress(ModuleNotFoundError):
-        in_force = getattr(import_module(DUAL_WRITE), "in_force", None)
-    return None if in_force is None else bool(in_force(connection, name))
 
 
 def refusal_sql(name: str) -> str:

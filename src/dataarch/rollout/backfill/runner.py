@@ -19,7 +19,6 @@ from dataarch.partitions.quoting import literal
 from dataarch.rollout.backfill.alone import alone
 from dataarch.rollout.backfill.batch import Batch, BatchWork
 from dataarch.rollout.backfill.books import SCHEMA, Record, Totals, record_of, totals_of
-from dataarch.rollout.backfill.gate import dual_write_in_force
 from dataarch.rollout.backfill.pace import Pace
 from dataarch.rollout.backfill.progress import OnProgress, Outcome, Progress
 from dataarch.rollout.backfill.ranges import plan
@@ -29,6 +28,7 @@ from dataarch.rollout.backfill.shape import shape_of
 from dataarch.rollout.backfill.statements import Statements
 from dataarch.rollout.backfill.watch import Limits, pressure_of, why_wait
 from dataarch.rollout.backfill.worker import Ended, Job, Told, Waits, Worker
+from dataarch.rollout.dual_write import in_force
 
 __all__ = ["Options", "run"]
 
@@ -135,13 +135,13 @@ class _Run:
         if finished and not added and not self._record.failures:
             return False
         estimated = sum(leaf.estimate for leaf in self._statements.shape.leaves)
-        in_force = bool(dual_write_in_force(connection, self._name))
+        kept_in_step = in_force(connection, self._name)
         send(
             connection,
             f"UPDATE {SCHEMA}.backfills SET runs = runs + 1, started_at = coalesce(started_at, now()),"
             f" finished_at = NULL, verified_at = NULL, verified_rows = NULL, verified_digest = NULL, checksum = NULL,"
             f" differing = NULL, differences = NULL, estimated_rows = {estimated},"
-            f" dual_write = dual_write OR {in_force} WHERE name = {literal(self._name)}",
+            f" dual_write = dual_write OR {kept_in_step} WHERE name = {literal(self._name)}",
         )
         connection.commit()
         self._retry_failures(connection)

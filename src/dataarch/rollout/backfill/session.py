@@ -14,6 +14,7 @@ from sqlalchemy.exc import DBAPIError
 
 from dataarch.database.error_mapping import named_error
 from dataarch.errors import DataArchError, ServerUnreachable
+from dataarch.partitions.quoting import literal
 
 __all__ = [
     "FAILURES",
@@ -23,6 +24,7 @@ __all__ = [
     "named",
     "one_row",
     "patient_session",
+    "seeing_all",
     "send",
     "session",
     "sqlstate_of",
@@ -108,6 +110,18 @@ def ask(connection: Connection, query: str) -> Sequence[Any]:
 def one_row(connection: Connection, query: str) -> Any:
     """Return the only row of a query."""
     return send(connection, query).one()
+
+
+@contextmanager
+def seeing_all(connection: Connection) -> Iterator[None]:
+    """Raise, rather than hide rows, where a policy of row-level security would."""
+    before = one_row(connection, "SELECT current_setting('row_security')")[0]
+    send(connection, "SET LOCAL row_security = off")
+    try:
+        yield
+    finally:
+        with suppress(DataArchError, DBAPIError):
+            send(connection, f"SET LOCAL row_security = {literal(before)}")
 
 
 class Answer(NamedTuple):

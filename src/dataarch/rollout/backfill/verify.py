@@ -21,11 +21,11 @@ from dataarch.partitions.quoting import literal
 from dataarch.rollout.backfill.alone import alone
 from dataarch.rollout.backfill.batch import is_of_a_row, said
 from dataarch.rollout.backfill.books import SCHEMA, Record, record_of
-from dataarch.rollout.backfill.gate import dual_write_in_force
 from dataarch.rollout.backfill.progress import OnProgress, Progress
 from dataarch.rollout.backfill.session import ask, named, one_row, send, session
 from dataarch.rollout.backfill.shape import Leaf, Shape, shape_of
 from dataarch.rollout.backfill.statements import Key, Statements, array
+from dataarch.rollout.dual_write import in_force
 
 __all__ = ["Verified", "verify"]
 
@@ -211,13 +211,13 @@ class _Comparison:
             time.monotonic() - self.began,
         )
         name, digest = literal(found.name), literal(self.record.digest)
-        in_force = bool(dual_write_in_force(self.connection, found.name))
+        kept_in_step = in_force(self.connection, found.name)
         kept = send(
             self.connection,
             f"UPDATE {SCHEMA}.backfills SET verified_at = {'now()' if not found.differing else 'NULL'},"
             f" verified_rows = {found.rows}, verified_digest = {digest}, checksum = {literal(found.checksum)},"
             f" differing = {found.differing}, differences = {literal(json.dumps(found.differences))}::jsonb,"
-            f" dual_write = dual_write OR {in_force}"
+            f" dual_write = dual_write OR {kept_in_step}"
             f" WHERE name = {name} AND digest = {digest} AND runs = {self.record.runs} AND finished_at IS NOT NULL",
         )
         if not kept.rowcount:
