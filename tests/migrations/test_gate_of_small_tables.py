@@ -11,7 +11,9 @@ from dataarch.database.settings import Settings
 from dataarch.errors import NotVerified
 from dataarch.rollout.backfill import run
 from dataarch.rollout.backfill.runner import Options
+from dataarch.rollout.dual_write import DualWrite
 from dataarch.rollout.operations import RequireVerifiedOp
+from dataarch.rollout.operations.statements import verbatim
 from fixtures.catalogs import owner_connection
 from migrations.operation_support import Revisions, answers, rendered
 
@@ -111,3 +113,17 @@ def test_what_was_run_and_then_came_to_differ_is_filled_anew(revisions: Revision
 def test_it_is_rendered_with_its_limit() -> None:
     assert rendered(RequireVerifiedOp("a", at_once=5)) == "op.require_verified('a', at_once=5)"
     assert rendered(RequireVerifiedOp("a")) == "op.require_verified('a')"
+
+
+def test_a_dual_write_that_keeps_the_rows_in_step_since_must_still_be_in_force(revisions: Revisions) -> None:
+    write = DualWrite(NAME, "users", forward={"display_name": "full_name || 1/(id-13)"}, backward={})
+    engine = owner_engine(revisions.settings)
+    with engine.begin() as connection:
+        connection.execute(verbatim(write.create_sql()))
+    engine.dispose()
+    revisions.up()
+    revisions.write(f"op.require_verified('{NAME}', at_once=12)")
+    do(revisions.settings, f"ALTER TABLE users DISABLE TRIGGER {NAME}")
+    refused(revisions, "dual write users_display_name is no longer in force")
+    do(revisions.settings, f"ALTER TABLE users ENABLE TRIGGER {NAME}")
+    revisions.up()

@@ -11,7 +11,7 @@ from typing import Any, ClassVar
 from uuid import UUID
 
 import pytest
-from sqlalchemy import select, text
+from sqlalchemy import event, select, text
 
 from dataarch.database.unit_of_work import Database, TenantSession
 from dataarch.errors import InvalidValue
@@ -182,3 +182,32 @@ def test_tenants_are_loaded_at_the_same_time_and_none_goes_on_when_the_run_has_e
         run(db, given, {"a": [product(0), product(1)]}, tenant_id=tenant_id)
     assert sorted(load.ended) == sorted(others[1:] if fails else others)
     assert [stored(db, one, Product, "external_id") for one in others] == [[] if fails else [("T0",)], [("T1",)]]
+
+
+def test_after_an_error_no_further_tenant_is_begun(db: Database, tenant_id: UUID) -> None:
+    others = [home(db) for _ in range(12)]
+    with db.owner() as owner:
+        slugs = {one.id: one.slug for one in owner.execute(text("SELECT id, slug FROM tenants"))}
+    whose = {f"T{at}": slugs[one] for at, one in enumerate(others)} | {"T12": slugs[others[0]]}
+    # the one with most rows comes first
+    load = Meeting(others[0], both=Barrier(1))
+    given = pipeline(load=load, tenant_by=lambda row: TenantName(whose[row["external_id"]], "Any"))
+    with pytest.raises(InvalidValue, match="Killed"):
+        run(db, given, {"a": [product(at) for at in range(13)]}, tenant_id=tenant_id)
+    assert len(load.ended) < 6
+
+
+def test_all_new_sources_are_begun_in_one_statement(db: Database, tenant_id: UUID) -> None:
+    moved: list[str] = []
+
+    def watch(_connection: Any, _cursor: Any, statement: str, *_: Any) -> None:
+        if "INSERT INTO pipeline_sources" in statement:
+            moved.append(statement)
+
+    event.listen(db.engine, "before_cursor_execute", watch)
+    try:
+        run(db, TOGETHER, {f"s{at}": [product(at)] for at in range(5)}, tenant_id=tenant_id)
+    finally:
+        event.remove(db.engine, "before_cursor_execute", watch)
+    # one begins them, one says how far they are read
+    assert len(moved) == 2
