@@ -18,36 +18,22 @@ down_revision = "0021"
 branch_labels = None
 depends_on = None
 
+SETS = {
+    "pipeline_version": "regexp_replace(code_version, ' \\(dataarch [^)]*\\)$', '')",
+    "dataarch_version": "coalesce(substring(code_version FROM ' \\(dataarch ([^)]*)\\)$'), 'unknown')",
+}
+
+MATCHES = (
+    "(pipeline_version IS NOT DISTINCT FROM (regexp_replace(code_version, ' \\(dataarch [^)]*\\)$', '')) "
+    "AND dataarch_version IS NOT DISTINCT FROM (coalesce(substring(code_version FROM ' \\(dataarch "
+    "([^)]*)\\)$'), 'unknown'))) OR (code_version IS NOT DISTINCT FROM (pipeline_version || "
+    "coalesce(' (dataarch ' || nullif(dataarch_version, 'unknown') || ')', '')))"
+)
+
 
 def upgrade() -> None:
-    start_backfill(
-        "run_versions",
-        "pipeline_runs",
-        sets={
-            "dataarch_version": "coalesce(substring(code_version FROM ' \\(dataarch ([^)]*)\\)$'), 'unknown')",
-            "pipeline_version": "regexp_replace(code_version, ' \\(dataarch [^)]*\\)$', '')",
-        },
-        matches=(
-            "(pipeline_version IS NOT DISTINCT FROM (regexp_replace(code_version, ' \\(dataarch [^)]*\\)$', '')) "
-            "AND dataarch_version IS NOT DISTINCT FROM (coalesce(substring(code_version FROM ' \\(dataarch "
-            "([^)]*)\\)$'), 'unknown'))) OR (code_version IS NOT DISTINCT FROM (pipeline_version || "
-            "coalesce(' (dataarch ' || nullif(dataarch_version, 'unknown') || ')', '')))"
-        ),
-    )
+    start_backfill("run_versions", "pipeline_runs", sets=SETS, matches=MATCHES)
 
 
 def downgrade() -> None:
-    forget_backfill(
-        "run_versions",
-        "pipeline_runs",
-        sets={
-            "dataarch_version": "coalesce(substring(code_version FROM ' \\(dataarch ([^)]*)\\)$'), 'unknown')",
-            "pipeline_version": "regexp_replace(code_version, ' \\(dataarch [^)]*\\)$', '')",
-        },
-        matches=(
-            "(pipeline_version IS NOT DISTINCT FROM (regexp_replace(code_version, ' \\(dataarch [^)]*\\)$', '')) "
-            "AND dataarch_version IS NOT DISTINCT FROM (coalesce(substring(code_version FROM ' \\(dataarch "
-            "([^)]*)\\)$'), 'unknown'))) OR (code_version IS NOT DISTINCT FROM (pipeline_version || "
-            "coalesce(' (dataarch ' || nullif(dataarch_version, 'unknown') || ')', '')))"
-        ),
-    )
+    forget_backfill("run_versions", "pipeline_runs", sets=SETS, matches=MATCHES)

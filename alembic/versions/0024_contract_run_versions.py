@@ -33,6 +33,18 @@ depends_on = None
 
 BACK = "pipeline_version || coalesce(' (dataarch ' || nullif(dataarch_version, 'unknown') || ')', '')"
 
+SETS = {
+    "pipeline_version": "regexp_replace(code_version, ' \\(dataarch [^)]*\\)$', '')",
+    "dataarch_version": "coalesce(substring(code_version FROM ' \\(dataarch ([^)]*)\\)$'), 'unknown')",
+}
+
+MATCHES = (
+    "(pipeline_version IS NOT DISTINCT FROM (regexp_replace(code_version, ' \\(dataarch [^)]*\\)$', '')) "
+    "AND dataarch_version IS NOT DISTINCT FROM (coalesce(substring(code_version FROM ' \\(dataarch "
+    "([^)]*)\\)$'), 'unknown'))) OR (code_version IS NOT DISTINCT FROM (pipeline_version || "
+    "coalesce(' (dataarch ' || nullif(dataarch_version, 'unknown') || ')', '')))"
+)
+
 
 def upgrade() -> None:
     # dataarch: allow ban-drop-column: every row was compared, and no version uses the old form any more
@@ -45,20 +57,7 @@ def upgrade() -> None:
     op.alter_column("pipeline_runs", "dataarch_version", nullable=False)
     op.drop_constraint(op.f("ck_pipeline_runs_dataarch_version_not_null"), "pipeline_runs", type_="check")
     op.drop_column("pipeline_runs", "code_version")
-    forget_backfill(
-        "run_versions",
-        "pipeline_runs",
-        sets={
-            "dataarch_version": "coalesce(substring(code_version FROM ' \\(dataarch ([^)]*)\\)$'), 'unknown')",
-            "pipeline_version": "regexp_replace(code_version, ' \\(dataarch [^)]*\\)$', '')",
-        },
-        matches=(
-            "(pipeline_version IS NOT DISTINCT FROM (regexp_replace(code_version, ' \\(dataarch [^)]*\\)$', '')) "
-            "AND dataarch_version IS NOT DISTINCT FROM (coalesce(substring(code_version FROM ' \\(dataarch "
-            "([^)]*)\\)$'), 'unknown'))) OR (code_version IS NOT DISTINCT FROM (pipeline_version || "
-            "coalesce(' (dataarch ' || nullif(dataarch_version, 'unknown') || ')', '')))"
-        ),
-    )
+    forget_backfill("run_versions", "pipeline_runs", sets=SETS, matches=MATCHES)
 
 
 def downgrade() -> None:
@@ -86,23 +85,7 @@ def downgrade() -> None:
     create_dual_write(
         "run_versions",
         "pipeline_runs",
-        forward={
-            "pipeline_version": "regexp_replace(code_version, ' \\(dataarch [^)]*\\)$', '')",
-            "dataarch_version": "coalesce(substring(code_version FROM ' \\(dataarch ([^)]*)\\)$'), 'unknown')",
-        },
+        forward=SETS,
         backward={"code_version": BACK},
     )
-    start_backfill(
-        "run_versions",
-        "pipeline_runs",
-        sets={
-            "dataarch_version": "coalesce(substring(code_version FROM ' \\(dataarch ([^)]*)\\)$'), 'unknown')",
-            "pipeline_version": "regexp_replace(code_version, ' \\(dataarch [^)]*\\)$', '')",
-        },
-        matches=(
-            "(pipeline_version IS NOT DISTINCT FROM (regexp_replace(code_version, ' \\(dataarch [^)]*\\)$', '')) "
-            "AND dataarch_version IS NOT DISTINCT FROM (coalesce(substring(code_version FROM ' \\(dataarch "
-            "([^)]*)\\)$'), 'unknown'))) OR (code_version IS NOT DISTINCT FROM (pipeline_version || "
-            "coalesce(' (dataarch ' || nullif(dataarch_version, 'unknown') || ')', '')))"
-        ),
-    )
+    start_backfill("run_versions", "pipeline_runs", sets=SETS, matches=MATCHES)
