@@ -53,7 +53,7 @@ types: $(READY) ## Check types, strictly
 	@$(BIN)/mypy
 
 BENCHMARKS := $(addprefix repositories.,reads search pages trips ingest upsert stock) partitions.maintenance cache.regions cache.near \
-	pipelines.csv_upsert pipelines.bad_rows rollout.dual_write rollout.backfill
+	pipelines.csv_upsert pipelines.bad_rows rollout.dual_write rollout.stall rollout.backfill
 
 bench: $(READY) ## Measure the main job, repositories, the maintenance of partitions, and reads through the cache
 	@$(BIN)/python tests/benchmarks/main_job.py "$(DATA)"

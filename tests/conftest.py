@@ -19,6 +19,8 @@ pytest_plugins = [
     "fixtures.projects",
     "fixtures.zygote",
     "fixtures.dual_writes",
+    "fixtures.interrupts",
+    "fixtures.icu",
 ]
 
 settings.register_profile(

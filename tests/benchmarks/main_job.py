@@ -29,6 +29,7 @@ from dataarch.database.settings import APP_ROLE, Settings, database_url
 from dataarch.database.unit_of_work import Database
 from dataarch.pipelines.feeds.retail import LINES, RETAIL, desk_of
 from dataarch.pipelines.outcome import Outcome
+from dataarch.pipelines.process import made_for_loading
 from dataarch.pipelines.runner import run
 from dataarch.rollout.revisions import revisions
 
@@ -42,6 +43,9 @@ COPIED = {
     " quantity_after, reason, reference, occurred_at, created_at",
     "user_activity_log": "*",
 }
+
+ENOUGH = {"pool_size": 10}
+"""Connections that stay open, so that the time of none is missed."""
 
 MONTHS = "SELECT DISTINCT date_trunc('month', created_at AT TIME ZONE 'UTC')::date FROM user_activity_log"
 
@@ -113,8 +117,9 @@ def measured(what: str, watcher: psycopg.Connection[Any], work: Callable[[], int
 
 
 def load(db: Database, folder: Path) -> Outcome:
-    """Load the files as the application role."""
-    return run(db, RETAIL, folder, tenant_id=desk_of(db), batch=LINES)
+    """Load the files as the application role, as the command does."""
+    with made_for_loading():
+        return run(db, RETAIL, folder, tenant_id=desk_of(db), batch=LINES)
 
 
 def read_back(settings: Settings) -> dict[str, list[bytes]]:
@@ -147,7 +152,7 @@ def one_round(admin: URL, folder: Path) -> tuple[Outcome, list[Measured]]:
         return found[0].counts.read
 
     with fresh_database(admin, "job") as settings:
-        with connected(settings.owner) as connection, Database(settings) as db:
+        with connected(settings.owner) as connection, Database(settings.model_copy(update=ENOUGH)) as db:
             jobs = measured("the main job: lines", connection, job)
             months = [name for (name,) in connection.execute(MONTHS)]
         rows = read_back(settings)

@@ -24,7 +24,7 @@ from dataarch.caching.stores import store_of
 from dataarch.database.settings import Settings
 from dataarch.errors import InvalidUrl
 from dataarch.models import User
-from fixtures.caches import opened, quicken, until
+from fixtures.caches import open_at_once, opened, quicken, until
 from fixtures.redis_clusters import RedisCluster, redis_cluster, redis_program
 from fixtures.tenants import Inhabited, inhabit
 
@@ -56,12 +56,17 @@ Door = Callable[[RedisCluster], Database]
 @pytest.fixture
 def door(settings: Settings) -> Iterator[Door]:
     """Open doors to one database and to a cluster, as processes have them."""
-    quicken(settings)
+    # a machine that is busy must not count as a cluster that is gone, nor as knowledge that has run out
+    quicken(settings, 1000)
     with ExitStack() as stack:
-        # a machine that is busy must not count as a cluster that is gone
-        yield lambda cluster: opened(
-            stack.enter_context(Database(settings.model_copy(update={"redis_url": cluster.url, "cache_timeout": 2.0})))
-        )
+
+        def made(cluster: RedisCluster) -> Database:
+            changed = {"redis_url": cluster.url, "cache_timeout": 2.0}
+            db = stack.enter_context(Database(settings.model_copy(update=changed)))
+            open_at_once(db)
+            return opened(db)
+
+        yield made
 
 
 class Names(UserNames):

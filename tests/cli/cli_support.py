@@ -97,7 +97,7 @@ def interrupt(settings: Settings, folder: Path, *arguments: str | Path) -> None:
     process = subprocess.Popen(
         [*COMMAND, *map(str, arguments)],
         pipesize=4096,  # with what Python reads ahead full before the end: it waits to be stopped, however slow we are
-        env={**environment(settings, folder), "PYTHONUNBUFFERED": "1"},
+        env={**environment(settings, folder), "PYTHONUNBUFFERED": "1", "PYTHONFAULTHANDLER": "1"},
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,
@@ -105,7 +105,11 @@ def interrupt(settings: Settings, folder: Path, *arguments: str | Path) -> None:
     assert process.stdout is not None
     process.stdout.readline()
     process.send_signal(signal.SIGINT)
-    printed, complaints = process.communicate(timeout=60)
+    try:
+        printed, complaints = process.communicate(timeout=60)
+    except subprocess.TimeoutExpired:
+        process.send_signal(signal.SIGABRT)  # it says where each of its threads is
+        printed, complaints = process.communicate()
     assert process.returncode == 130, (printed, complaints)
     assert complaints == "error: Stopped. What was committed stays, and the same command goes on from there.\n"
 

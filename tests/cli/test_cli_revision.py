@@ -62,13 +62,14 @@ def files(project: Project) -> set[str]:
     return {path.name for path in project.versions.glob("*.py")} - {"0001_expand_tables.py"}
 
 
-def test_rename_column_writes_three_files_in_the_projects_form(project: Project) -> None:
+def test_rename_column_writes_its_files_in_the_projects_form(project: Project) -> None:
     ended = dataarch(project.settings, project.folder, *RENAME)
     assert (ended.code, ended.complaints) == (0, "")
     assert ended.printed.splitlines() == [
         "written: migrations/versions/0002_expand_rename_orders_note.py",
         "written: migrations/versions/0003_backfill_rename_orders_note.py",
-        "written: migrations/versions/0004_contract_rename_orders_note.py",
+        "written: migrations/versions/0004_contract_turn_rename_orders_note.py",
+        "written: migrations/versions/0005_contract_rename_orders_note.py",
     ]
     body = project.text("0002_expand_rename_orders_note.py")
     assert re.fullmatch(r'"""Column remark of orders instead of note: both are there.*', body.splitlines()[0])
@@ -122,7 +123,10 @@ def test_another_projects_environment_template_and_ids_are_used(project: Project
     ended = dataarch(None, project.folder, *RENAME, "--config", "other.ini")
     assert (ended.code, ended.complaints) == (0, "")
     names = sorted(files(project))
-    assert all(re.fullmatch(r"[0-9a-f]{12}_(expand|backfill|contract)_rename_orders_note\.py", name) for name in names)
+    assert all(
+        re.fullmatch(r"[0-9a-f]{12}_(expand|backfill|contract|contract_turn)_rename_orders_note\.py", name)
+        for name in names
+    )
     assert all((project.versions / name).read_text().startswith("# a template") for name in names)
 
 
@@ -143,7 +147,7 @@ def test_what_does_not_fit_is_one_line_with_a_hint(project: Project) -> None:
 def test_the_database_has_to_be_at_the_newest_revision(project: Project) -> None:
     assert dataarch(project.settings, project.folder, *RENAME).code == 0
     line = refusal(dataarch(project.settings, project.folder, "revision", "drop-table", "log"), 1)
-    assert "is at revision 0001, the newest is 0004" in line
+    assert "is at revision 0001, the newest is 0005" in line
     assert "alembic upgrade head" in line
 
 
@@ -159,7 +163,7 @@ def test_without_an_alembic_ini_it_says_how_to_name_one(
     folder = tmp_path_factory.mktemp("elsewhere")
     assert "--config" in refusal(dataarch(project.settings, folder, *RENAME), 2)
     ended = dataarch(project.settings, folder, *RENAME, "-c", project.folder / "alembic.ini")
-    assert (ended.code, len(files(project))) == (0, 3)
+    assert (ended.code, len(files(project))) == (0, 4)
 
 
 OPTIONS = {
@@ -173,6 +177,7 @@ OPTIONS = {
     "drop-index": ("orders", "to_drop"),
     "drop-table": ("log",),
     "merge-columns": ("orders", "note", "--into", "x=note || 'x'", "--back", "note=x"),
+    "partition-table": ("Order", "at", "--schema", "shop"),
     "rename-column": ("Order", "100%", "percent", "--schema", "shop"),
     "set-not-null": ("orders", "note", "--fill", "''"),
     "split-columns": ("orders", "note", "--into", "a=note", "--into", "b=note", "--back", "a"),
@@ -181,7 +186,7 @@ OPTIONS = {
 
 def test_every_change_is_a_command_and_has_a_page(project: Project) -> None:
     assert len(OPTIONS) == len(changes.__all__)
-    project.sql("CREATE INDEX to_drop ON orders (note)")
+    project.sql('CREATE INDEX to_drop ON orders (note); ALTER TABLE shop."Order" ADD at date NOT NULL DEFAULT now()')
     for name, arguments in OPTIONS.items():
         ended = dataarch(project.settings, project.folder, "revision", name, *arguments, "--dry-run")
         assert (ended.code, ended.complaints) == (0, ""), name

@@ -69,6 +69,22 @@ def test_an_alembic_ini_of_ones_own_can_point_at_the_package(
     assert "No new upgrade operations detected" in done.stdout
 
 
+def test_a_project_can_have_its_revisions_beside_those_of_the_package(
+    installed: Path, empty_database: Settings, tmp_path: Path
+) -> None:
+    page = (ROOT / "docs" / "how-to" / "installed.md").read_text()
+    (tmp_path / "alembic.ini").write_text(page.split("```ini\n")[-1].split("```")[0])
+    (tmp_path / "alembic" / "versions").mkdir(parents=True)
+    (tmp_path / "alembic" / "env.py").write_text("from dataarch.rollout.environment import run\n\nrun()\n")
+    own = "revision = 'own'\ndown_revision = None\n\n\ndef upgrade():\n    pass\n"
+    (tmp_path / "alembic" / "versions" / "own.py").write_text(own)
+    code = "from alembic.config import main; main(argv=['upgrade', 'heads']); main(argv=['current'])"
+    done = run_installed(installed, code, empty_database, tmp_path)
+    assert done.returncode == 0, done.stderr
+    assert {line.split()[-1] for line in done.stdout.splitlines()} == {"(head)"}
+    assert "own (head)" in done.stdout
+
+
 def test_the_wheel_carries_every_revision_and_nothing_of_the_tests(installed: Path) -> None:
     carried = {file.name for file in (installed / "dataarch" / "migrations" / "versions").glob("*.py")}
     assert carried == {file.name for file in (ROOT / "alembic" / "versions").glob("*.py")}

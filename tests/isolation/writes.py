@@ -162,7 +162,7 @@ UPDATES: Table = [
             ("inventory_reservations", "tenant_id", "state = 'held', ended_at = NULL"),
             ("pipeline_runs", "tenant_id", "state = 'failed', error = 'owned', finished_at = now()"),
             ("pipeline_sources", "tenant_id", "records = 0"),
-            ("pipeline_rejects", "tenant_id", "replayed_by = NULL"),
+            ("pipeline_rejects", "tenant_id", "replayed_by = NULL, handed_to = NULL"),
         )
     ),
     *(

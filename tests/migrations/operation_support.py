@@ -126,6 +126,15 @@ def schema_of(settings: Settings) -> list[str]:
     return [line for line in described(settings) if "alembic_version" not in line]
 
 
+def assert_goes_up_and_down(revisions: Revisions) -> None:
+    """Assert that the revisions change the schema going up, and going down leave it as it was."""
+    bare = schema_of(revisions.settings)
+    revisions.up()
+    assert schema_of(revisions.settings) != bare
+    revisions.down()
+    assert schema_of(revisions.settings) == bare
+
+
 def answers(settings: Settings, query: str, *values: object) -> list[object]:
     """Return the first column of a query's answer, asked as the owner."""
     with owner_connection(settings) as connection:

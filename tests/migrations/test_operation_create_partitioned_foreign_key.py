@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import time
 from pathlib import Path
+from threading import Thread
 
 import psycopg
 import pytest
@@ -102,6 +104,24 @@ def test_who_writes_is_waited_for_in_short_tries_and_then_it_gives_up(revisions:
         with pytest.raises(LockTimeout):
             revisions.up()
     revisions.up()
+    assert answers(revisions.settings, FOUND) == TREE
+
+
+WAITED_FOR = "SELECT count(*) > 0 FROM pg_locks WHERE relation = 'kinds'::regclass AND mode = %s AND NOT granted"
+
+
+def test_who_has_read_the_other_table_and_writes_it_then_is_no_victim_of_a_deadlock(revisions: Revisions) -> None:
+    revisions.write(UP, DOWN)
+    change = Thread(target=revisions.up)
+    with psycopg.connect(libpq(revisions.settings.owner)) as reader, owner_connection(revisions.settings) as watcher:
+        reader.execute("SELECT FROM kinds")
+        change.start()
+        while watcher.execute(WAITED_FOR, ["AccessExclusiveLock"]).fetchone() != (True,):
+            time.sleep(0.001)
+        # who holds what he asks for, and asks for more, would end this at once
+        reader.execute("INSERT INTO kinds VALUES (5000)")
+        reader.commit()
+        change.join()
     assert answers(revisions.settings, FOUND) == TREE
 
 

@@ -17,7 +17,15 @@ from dataarch.rollout.operations import (
 )
 from fixtures.catalogs import owner_connection
 from fixtures.servers import libpq
-from migrations.operation_support import ORDERS_BY_MONTH, Revisions, answers, indexes, rendered, schema_of
+from migrations.operation_support import (
+    ORDERS_BY_MONTH,
+    Revisions,
+    answers,
+    assert_goes_up_and_down,
+    indexes,
+    rendered,
+    schema_of,
+)
 
 pytestmark = pytest.mark.migration
 
@@ -390,8 +398,4 @@ def test_the_plain_functions_do_the_same(revisions: Revisions) -> None:
 
 def test_the_example_on_its_page_goes_up_and_down(revisions: Revisions) -> None:
     revisions.write_page("create_partitioned_index")
-    bare = schema_of(revisions.settings)
-    revisions.up()
-    assert schema_of(revisions.settings) != bare
-    revisions.down()
-    assert schema_of(revisions.settings) == bare
+    assert_goes_up_and_down(revisions)

@@ -18,7 +18,7 @@ from dataarch.partitions.naming import catch_all_name, partition_name
 from dataarch.rollout.operations import CreatePartitionedTableOp, DropPartitionedTableOp
 from fixtures.catalogs import owner_connection
 from fixtures.servers import libpq
-from migrations.operation_support import Revisions, answers, rendered, schema_of
+from migrations.operation_support import Revisions, answers, assert_goes_up_and_down, rendered, schema_of
 
 pytestmark = pytest.mark.migration
 
@@ -247,8 +247,4 @@ def test_dropping_waits_for_readers_in_short_tries_and_gives_up_by_name(revision
 
 def test_the_example_on_its_page_goes_up_and_down(revisions: Revisions) -> None:
     revisions.write_page("create_partitioned_table")
-    bare = schema_of(revisions.settings)
-    revisions.up()
-    assert schema_of(revisions.settings) != bare
-    revisions.down()
-    assert schema_of(revisions.settings) == bare
+    assert_goes_up_and_down(revisions)

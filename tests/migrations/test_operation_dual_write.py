@@ -23,7 +23,7 @@ from dataarch.rollout.operations import CreateDualWriteOp, DropDualWriteOp
 from fixtures.catalogs import owner_connection
 from fixtures.servers import libpq
 from migrations.autogenerate_support import connected, proposed
-from migrations.operation_support import Revisions, answers, rendered, schema_of
+from migrations.operation_support import Revisions, answers, assert_goes_up_and_down, rendered, schema_of
 
 pytestmark = pytest.mark.migration
 
@@ -224,11 +224,7 @@ def test_what_was_dropped_without_its_expressions_cannot_be_made_again() -> None
 def test_the_plain_functions_do_the_same(revisions: Revisions) -> None:
     into = "from dataarch.rollout.operations import create_dual_write, drop_dual_write\n"
     revisions.write(into + UP.removeprefix("op."), into + DOWN.removeprefix("op."))
-    bare = schema_of(revisions.settings)
-    revisions.up()
-    assert schema_of(revisions.settings) != bare
-    revisions.down()
-    assert schema_of(revisions.settings) == bare
+    assert_goes_up_and_down(revisions)
 
 
 def test_what_this_table_does_not_allow_is_refused_by_name(revisions: Revisions) -> None:
@@ -317,8 +313,4 @@ def test_autogenerate_leaves_it_alone_also_where_undeclared_triggers_and_functio
 
 def test_the_example_on_its_page_goes_up_and_down(revisions: Revisions) -> None:
     revisions.write_page("dual_write")
-    bare = schema_of(revisions.settings)
-    revisions.up()
-    assert schema_of(revisions.settings) != bare
-    revisions.down()
-    assert schema_of(revisions.settings) == bare
+    assert_goes_up_and_down(revisions)

@@ -15,7 +15,7 @@ from dataarch.models.tenancy import TENANT_SETTING
 from dataarch.rollout.operations import DisableTenantIsolationOp, EnableTenantIsolationOp
 from fixtures.catalogs import owner_connection
 from fixtures.servers import libpq
-from migrations.operation_support import Revisions, answers, rendered, schema_of
+from migrations.operation_support import Revisions, answers, assert_goes_up_and_down, rendered, schema_of
 
 pytestmark = [pytest.mark.migration, pytest.mark.isolation]
 
@@ -205,8 +205,4 @@ def test_who_holds_the_table_is_waited_for_in_short_tries_and_nothing_is_half_do
 
 def test_the_example_on_its_page_goes_up_and_down(revisions: Revisions) -> None:
     revisions.write_page("enable_tenant_isolation")
-    bare = schema_of(revisions.settings)
-    revisions.up()
-    assert schema_of(revisions.settings) != bare
-    revisions.down()
-    assert schema_of(revisions.settings) == bare
+    assert_goes_up_and_down(revisions)

@@ -13,6 +13,7 @@ from dataarch.database.engine import owner_engine
 from dataarch.database.settings import Settings
 from dataarch.errors import NotVerified
 from dataarch.rollout.backfill import run, verify
+from dataarch.rollout.backfill.gate import refusal_sql
 from dataarch.rollout.backfill.runner import Options
 from dataarch.rollout.dual_write import DualWrite
 from dataarch.rollout.operations import RequireVerifiedOp
@@ -131,17 +132,49 @@ def test_the_printed_gate_lets_pass_what_is_verified(revisions: Revisions, engin
     assert answers(revisions.settings, "SELECT version_num FROM alembic_version") == ["0002"]
 
 
-def test_a_dual_write_that_was_in_force_must_still_be(revisions: Revisions, engine: Engine) -> None:
-    write = DualWrite(NAME, "users", forward={"display_name": "full_name || 1/(id-13)"}, backward={})
+WRITE = DualWrite(NAME, "users", forward={"display_name": "full_name || 1/(id-13)"}, backward={})
+
+REPLACE = "CREATE OR REPLACE FUNCTION users_display_name"
+TAMPERED = {
+    "disabled": "ALTER TABLE users DISABLE TRIGGER users_display_name",
+    "dropped": "DROP TRIGGER users_display_name ON users",
+    "another function": f"{REPLACE}() RETURNS trigger LANGUAGE plpgsql AS 'BEGIN RETURN NEW; END'",
+    "another expression": f"{REPLACE}_forward_1(id int, full_name text) RETURNS text LANGUAGE sql RETURN 'x'",
+}
+
+
+@pytest.mark.parametrize("way", TAMPERED)
+def test_a_dual_write_that_was_in_force_must_still_be(revisions: Revisions, engine: Engine, way: str) -> None:
     with engine.begin() as connection:
-        connection.execute(verbatim(write.create_sql()))
+        connection.execute(verbatim(WRITE.create_sql()))
     run(engine, NAME)
     verify(engine, NAME)
-    do(revisions.settings, f"ALTER TABLE users DISABLE TRIGGER {NAME}")
-    with pytest.raises(NotVerified, match="dual write users_display_name is no longer in force"):
-        revisions.up()
-    do(revisions.settings, f"ALTER TABLE users ENABLE TRIGGER {NAME}")
+    do(revisions.settings, TAMPERED[way])
+    refused(revisions, "dual write users_display_name is no longer in force")
+    with engine.begin() as connection:
+        connection.execute(verbatim(WRITE.drop_sql()))
+        connection.execute(verbatim(WRITE.create_sql()))
+    script = revisions.script("0001:0002")
+    revisions.psql(script)
+    revisions.down("0001")
+    do(revisions.settings, "ALTER TABLE users ADD full_name text")
     revisions.up()
+
+
+def test_the_printed_gate_says_what_became_of_the_dual_write_and_keeps_the_search_path(
+    revisions: Revisions, engine: Engine
+) -> None:
+    with engine.begin() as connection:
+        connection.execute(verbatim(WRITE.create_sql()))
+    run(engine, NAME)
+    verify(engine, NAME)
+    gate = refusal_sql(NAME)
+    revisions.psql(f"BEGIN; SET LOCAL search_path = 'elsewhere', public; {gate};\nSELECT 1/count(*) FROM users;")
+    do(revisions.settings, TAMPERED["disabled"])
+    with pytest.raises(AssertionError) as error:
+        revisions.psql(f"{gate};")
+    assert "The trigger users_display_name does not fire on public.users." in str(error.value)
+    assert "Put it in force again; then run: dataarch backfill run users_display_name --again" in str(error.value)
 
 
 def test_it_is_rendered_as_code() -> None:

@@ -11,7 +11,14 @@ from dataarch.database.settings import Settings
 from dataarch.errors import SchemaNotMigrated
 from dataarch.rollout.operations import SetTableAsideOp, TakeTableBackOp
 from fixtures.catalogs import owner_connection
-from migrations.operation_support import ORDERS_BY_MONTH, Revisions, answers, rendered, schema_of
+from migrations.operation_support import (
+    ORDERS_BY_MONTH,
+    Revisions,
+    answers,
+    assert_goes_up_and_down,
+    rendered,
+    schema_of,
+)
 
 pytestmark = pytest.mark.migration
 
@@ -80,17 +87,9 @@ def test_it_reverses_both_ways_and_is_rendered_as_code(revisions: Revisions) -> 
 def test_the_plain_functions_do_the_same(revisions: Revisions) -> None:
     into = "from dataarch.rollout.operations import set_table_aside, take_table_back\n"
     revisions.write(into + UP.removeprefix("op."), into + DOWN.removeprefix("op."))
-    bare = schema_of(revisions.settings)
-    revisions.up()
-    assert schema_of(revisions.settings) != bare
-    revisions.down()
-    assert schema_of(revisions.settings) == bare
+    assert_goes_up_and_down(revisions)
 
 
 def test_the_example_on_its_page_goes_up_and_down(revisions: Revisions) -> None:
     revisions.write_page("set_table_aside")
-    bare = schema_of(revisions.settings)
-    revisions.up()
-    assert schema_of(revisions.settings) != bare
-    revisions.down()
-    assert schema_of(revisions.settings) == bare
+    assert_goes_up_and_down(revisions)

@@ -12,7 +12,7 @@ from dataarch.errors import BackfillChanged, InvalidChange
 from dataarch.rollout.autogenerate.names import without_partitions
 from dataarch.rollout.operations import ForgetBackfillOp, StartBackfillOp
 from fixtures.catalogs import owner_connection
-from migrations.operation_support import Revisions, answers, rendered, schema_of
+from migrations.operation_support import Revisions, answers, assert_goes_up_and_down, rendered, schema_of
 
 pytestmark = pytest.mark.migration
 
@@ -130,8 +130,4 @@ def test_the_plain_functions_do_the_same(revisions: Revisions) -> None:
 
 def test_the_example_on_its_page_goes_up_and_down(revisions: Revisions) -> None:
     revisions.write_page("start_backfill")
-    bare = schema_of(revisions.settings)
-    revisions.up()
-    assert schema_of(revisions.settings) != bare
-    revisions.down()
-    assert schema_of(revisions.settings) == bare
+    assert_goes_up_and_down(revisions)

@@ -190,7 +190,7 @@ def test_an_exchange_waits_a_moment_at_a_time_and_then_names_who_held_the_lock(
         event.listen(probe.engine, "before_cursor_execute", watch)
     named = rf"\b{in_the_way.info.backend_pid} \(the night's report"
     with in_the_way, pytest.raises(LockTimeout, match=named) as refused:
-        Maintenance(db, VISITS.table, patience=1).maintain()
+        Maintenance(db, VISITS.table, patience=3).maintain()
     assert refused.value.table == "visits"
     locking = [one for one in sent if "IN ACCESS EXCLUSIVE MODE" in one]
     assert len(locking) > 1

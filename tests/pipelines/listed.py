@@ -109,6 +109,13 @@ def home(db: Database, slug: str = "acme") -> UUID:
     return tenant_id
 
 
+def name_of(db: Database, tenant_id: UUID) -> TenantName:
+    """Return what a record says that belongs to a tenant."""
+    with db.tenant(tenant_id) as session:
+        tenant = session.get_one(Tenant, tenant_id)
+        return TenantName(tenant.slug, tenant.name)
+
+
 def stored(db: Database, tenant_id: UUID, model: type[Base], *names: str) -> list[tuple[Any, ...]]:
     """Return columns of all rows of a tenant, in order."""
     with db.tenant(tenant_id) as session:

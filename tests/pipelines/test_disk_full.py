@@ -5,9 +5,7 @@ The table lies in a cluster of the test's own, in a tablespace on a small file s
 
 from __future__ import annotations
 
-import subprocess
 from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -15,7 +13,7 @@ from uuid import UUID
 
 import pytest
 from alembic import command
-from psycopg.sql import SQL, Identifier, Literal
+from psycopg.sql import SQL
 
 from dataarch.database.unit_of_work import Database
 from dataarch.errors import DiskFull
@@ -28,6 +26,7 @@ from dataarch.pipelines.runner import run
 from dataarch.pipelines.validators.model_rules import valid
 from fixtures.clusters import Cluster, own_cluster
 from fixtures.databases import alembic_config, new_database
+from fixtures.small_disks import execute, small_disk
 from pipelines.listed import home, pipeline, stored
 
 pytestmark = pytest.mark.pipeline
@@ -37,7 +36,6 @@ BATCH = 1_000
 SMALL = "2m"
 """Room for some batches of the products and their indexes, and not for all."""
 
-ENOUGH = "64m"
 LOADERS: dict[str, Loader] = {
     "by batches": Upsert(Product, key="external_id"),
     "as a whole": Replace(Product, {"currency": "GBP"}),
@@ -57,52 +55,6 @@ def own_db(cluster: Cluster) -> Iterator[Database]:
         command.upgrade(alembic_config(settings), "head")
         with Database(settings) as db:
             yield db
-
-
-class SmallDisk:
-    """A file system in memory, of which the products' tablespace has all."""
-
-    def __init__(self, cluster: Cluster) -> None:
-        self.place: Path = cluster.folder / "small"
-        self._account = cluster.account
-
-    def mount(self, size: str, *more: str) -> subprocess.CompletedProcess[str]:
-        options = ",".join([f"size={size}", f"uid={self._account.uid}", f"gid={self._account.gid}", "mode=0700", *more])
-        return subprocess.run(
-            ["mount", "-t", "tmpfs", "-o", options, "tmpfs", self.place], capture_output=True, text=True
-        )
-
-    def make_room(self) -> None:
-        assert self.mount(ENOUGH, "remount").returncode == 0
-
-
-@contextmanager
-def small_disk(cluster: Cluster, db: Database) -> Iterator[SmallDisk]:
-    disk = SmallDisk(cluster)
-    disk.place.mkdir(exist_ok=True)
-    if (mounted := disk.mount(SMALL)).returncode:
-        pytest.skip(f"This account may not mount a small file system: {mounted.stderr.strip()}")
-    try:
-        execute(cluster, db, SQL("CREATE TABLESPACE small LOCATION {}").format(Literal(str(disk.place))))
-        move_products(cluster, db)
-        yield disk
-    finally:
-        # the server has its files open until it is removed with the cluster
-        subprocess.run(["umount", "--lazy", disk.place], check=True)
-
-
-def move_products(cluster: Cluster, db: Database) -> None:
-    """Move the products and their indexes into the tablespace."""
-    execute(cluster, db, SQL("ALTER TABLE products SET TABLESPACE small"))
-    for (name,) in execute(cluster, db, SQL("SELECT indexname FROM pg_indexes WHERE tablename = 'products'")):
-        execute(cluster, db, SQL("ALTER INDEX {} SET TABLESPACE small").format(Identifier(str(name))))
-
-
-def execute(cluster: Cluster, db: Database, statement: Any) -> list[tuple[object, ...]]:
-    """Run a statement as the superuser in the database."""
-    with cluster.connect(str(db.settings.owner.database)) as connection:
-        done = connection.execute(statement)
-        return done.fetchall() if done.description else []
 
 
 @pytest.fixture
@@ -140,8 +92,9 @@ def test_a_disk_that_is_full_ends_the_run_by_name_and_once_there_is_room_the_nex
     undisturbed, disturbed = home(own_db), home(own_db)
     run(own_db, products, feed, tenant_id=undisturbed, batch=BATCH)
     wanted = end_state(own_db, undisturbed)
-    execute(cluster, own_db, SQL("TRUNCATE products CASCADE"))
-    with small_disk(cluster, own_db) as disk:
+    database = str(own_db.settings.owner.database)
+    execute(cluster, database, SQL("TRUNCATE products CASCADE"))
+    with small_disk(cluster, database, "products", SMALL) as disk:
         for _ in range(2):
             # the second time there is no more room than before
             with pytest.raises(DiskFull) as full:

@@ -158,6 +158,64 @@ def test_a_replay_that_is_stopped_between_two_tenants_loads_nothing_twice(
     assert stored(db, tenant_id, Product, "external_id") == [("T0",), ("T2",)]
 
 
+class LostFor(OfShops):
+    """Is stopped while it loads for one tenant; which one is said later, as it may not be there yet."""
+
+    def __init__(self, db: Database, slug: str) -> None:
+        super().__init__(Product, key="external_id")
+        self.db, self.slug = db, slug
+
+    def load(self, session: TenantSession, rows: Sequence[Row]) -> Loaded:
+        if session.tenant_id == find_tenant(self.db, self.slug):
+            raise RuntimeError("The process is killed.")
+        return super().load(session, rows)
+
+
+@pytest.mark.parametrize("mended", ["a third tenant", "the run's own", "nobody"])
+def test_what_a_stopped_replay_has_handed_over_stays_there_whoever_it_is_of_now(
+    db: Database, tenant_id: UUID, slugs: tuple[str, str], mended: str
+) -> None:
+    mine, theirs = slugs
+    third = f"third-{tenant_id.hex[-12:]}"
+    first = run(db, DEAR_SHOPS, shops_of(slugs), tenant_id=tenant_id)
+    with pytest.raises(RuntimeError):
+        replay(db, replace(shops("products"), load=LostFor(db, mine)), first.run_id, tenant_id=tenant_id)
+    handed_to = find_tenant(db, theirs)
+    assert handed_to is not None
+    with db.tenant(handed_to) as session:
+        # a process that is killed does not say so
+        session.execute(update(PipelineRun).values(state="running", error=None, finished_at=None))
+    now = {"a third tenant": third, "the run's own": mine, "nobody": ""}[mended]
+    moved = computed(shop=lambda row: now if row["shop"] == theirs else row["shop"])
+    again = replay(db, replace(shops("products"), steps=(moved,)), first.run_id, tenant_id=tenant_id)
+    assert again.counts == Counts(read=3, loaded=2, rejected=1)
+    assert stored(db, handed_to, PipelineRun, "state", "loaded") == [("failed", 2), ("finished", 0)]
+    assert stored(db, handed_to, Product, "external_id") == [("T1",), ("T4",)]
+    assert stored(db, tenant_id, Product, "external_id") == [("T0",), ("T2",)]
+    assert find_tenant(db, third) is None
+    with db.tenant(tenant_id) as session:
+        waiting = session.scalars(select(PipelineReject.number).where(PipelineReject.replayed_by.is_(None))).all()
+    assert waiting == [4]
+    assert replay(db, shops("products"), first.run_id, tenant_id=tenant_id).counts == Counts()
+
+
+def test_what_a_stopped_replay_was_about_to_hand_over_is_loaded_for_the_tenant_that_it_is_of_now(
+    db: Database, tenant_id: UUID, slugs: tuple[str, str]
+) -> None:
+    _, theirs = slugs
+    third = f"third-{tenant_id.hex[-12:]}"
+    first = run(db, DEAR_SHOPS, shops_of(slugs), tenant_id=tenant_id)
+    with pytest.raises(RuntimeError):
+        replay(db, replace(shops("products"), load=LostFor(db, theirs)), first.run_id, tenant_id=tenant_id)
+    moved = computed(shop=lambda row: third if row["shop"] == theirs else row["shop"])
+    again = replay(db, replace(shops("products"), steps=(moved,)), first.run_id, tenant_id=tenant_id)
+    assert again.counts == Counts(read=5, loaded=4, rejected=1)
+    loaded = {slug: found for slug in (theirs, third) if (found := find_tenant(db, slug)) is not None}
+    assert stored(db, loaded[theirs], Product, "external_id") == []
+    assert stored(db, loaded[third], Product, "external_id") == [("T1",), ("T4",)]
+    assert stored(db, tenant_id, Product, "external_id") == [("T0",), ("T2",)]
+
+
 def test_what_the_database_refuses_of_another_tenant_waits_there(
     db: Database, tenant_id: UUID, slugs: tuple[str, str]
 ) -> None:

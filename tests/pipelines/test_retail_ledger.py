@@ -117,6 +117,17 @@ def test_lines_that_are_there_already_move_nothing_again(db: Database) -> None:
     assert moved(db, home(db), lines, lines, [lines[1], lines[1], lines[0]]) == once
 
 
+def test_a_receipt_has_the_id_that_follows_from_the_line_before_which_it_is_booked(db: Database) -> None:
+    lines = [line(1, 4), line(25, 3)]
+    ids = "SELECT id FROM inventory_movements WHERE reason = 'receipt' ORDER BY sequence"
+    found = []
+    for tenant_id in (home(db), home(db)):
+        moved(db, tenant_id, lines)
+        with db.tenant(tenant_id) as session:
+            found.append(session.scalars(text(ids)).all())
+    assert found[0] == found[1] == [UUID(int=one["id"].int ^ 0xFF) for one in lines]
+
+
 MANY = 1_000_000_000
 quantities = (st.integers(-9, 9) | st.integers(-MANY, MANY)).filter(bool)
 orders = st.lists(st.builds(line, st.integers(0, 100), quantities, st.sampled_from("AB")), max_size=30).map(unique)

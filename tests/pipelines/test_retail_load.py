@@ -230,6 +230,15 @@ def test_lines_of_the_farthest_months_that_pass_validation_are_loaded(db: Databa
     assert rows_of(db.settings, partitions) == [(month,) for month in months]
 
 
+def test_the_months_behind_one_that_is_missing_are_made_with_it(db: Database, tmp_path: Path) -> None:
+    made = "SELECT right(relname, 7) FROM pg_class WHERE relname ~ '^user_activity_log_(1999|20[01])' AND relkind = 'r'"
+    assert loaded(db, write(tmp_path, "a.csv", changed(InvoiceDate="2010-11-30 23:59:59"))).loaded == 1
+    assert rows_of(db.settings, f"{made} ORDER BY 1") == [("2010_11",), ("2010_12",), ("2011_01",), ("2011_02",)]
+    # those that are there are not followed by any
+    assert loaded(db, write(tmp_path, "b.csv", changed(InvoiceDate="2010-12-31 23:59:59"))).loaded == 1
+    assert rows_of(db.settings, f"SELECT count(*) FROM ({made}) AS made") == [("4",)]
+
+
 @pytest.mark.parametrize("batch", [1, 7, 100])
 def test_batches_of_any_size_make_the_same_activity_stock_and_sums(
     db: Database, other_db: Database, batch: int

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import json
+import signal
 from collections.abc import Mapping
 from dataclasses import replace
 from importlib.metadata import version
+from threading import main_thread
 from typing import Any
 from uuid import UUID
 
@@ -219,6 +221,22 @@ def test_a_slice_is_replaced_as_a_whole_or_not_at_all(db: Database, tenant_id: U
     assert second.counts == Counts(read=2, loaded=2, removed=2)
     assert again.counts == Counts()
     assert stored(db, tenant_id, Product, "external_id") == [("T2",), ("T3",), ("T9",)]
+
+
+def test_ctrl_c_while_a_slice_is_replaced_leaves_it_as_it_was(db: Database, tenant_id: UUID) -> None:
+    pounds = pipeline("pounds", load=Replace(Product, {"currency": "GBP"}))
+    run(db, pounds, {"a": [product(1)]}, tenant_id=tenant_id)
+
+    def press(batch: Batch) -> Batch:
+        if batch.before.records == 1:
+            signal.pthread_kill(main_thread().ident or 0, signal.SIGINT)
+        return batch
+
+    with pytest.raises(KeyboardInterrupt):
+        run(db, replace(pounds, steps=(press,)), {"a": [product(2), product(3)]}, tenant_id=tenant_id, batch=1)
+    assert stored(db, tenant_id, Product, "external_id") == [("T1",)]
+    assert stored(db, tenant_id, PipelineRun, "state", "error") == [("failed", "KeyboardInterrupt"), ("finished", None)]
+    assert run(db, pounds, {"a": [product(2), product(3)]}, tenant_id=tenant_id).counts.loaded == 2
 
 
 def test_each_record_goes_to_its_tenant_and_one_of_nobody_is_rejected(db: Database, tenant_id: UUID) -> None:

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import signal
+from collections.abc import Callable, Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass, field, replace
 from itertools import pairwise
 from threading import Barrier
+from threading import enumerate as enumerate_threads
 from typing import Any, ClassVar
 from uuid import UUID
 
@@ -21,7 +23,8 @@ from dataarch.pipelines.outcome import Counts, Progress
 from dataarch.pipelines.pipeline import Loaded, TenantName
 from dataarch.pipelines.records import Row
 from dataarch.pipelines.runner import run
-from pipelines.listed import CUT_OFF, home, pipeline, product, stored
+from fixtures.interrupts import CtrlC
+from pipelines.listed import CUT_OFF, home, name_of, pipeline, product, stored
 
 pytestmark = pytest.mark.pipeline
 
@@ -130,14 +133,11 @@ def test_what_other_tenants_have_is_not_loaded_twice_however_small_the_batches_a
     db: Database, tenant_id: UUID, batch: int, *, together: bool
 ) -> None:
     other = home(db)
-    slugs = {}
-    with db.owner() as owner:
-        for one in (tenant_id, other):
-            slugs[one] = str(owner.scalar(text("SELECT slug FROM tenants WHERE id = :id"), {"id": one}))
-    whose = {f"T{at}": slugs[tenant_id if at % 4 == 3 else other] for at in range(8)}
+    names = {one: name_of(db, one) for one in (tenant_id, other)}
+    whose = {f"T{at}": names[tenant_id if at % 4 == 3 else other] for at in range(8)}
 
     def by(loader: NotFor) -> Any:
-        given = pipeline(load=loader, tenant_by=lambda row: TenantName(whose[row["external_id"]], "Any"))
+        given = pipeline(load=loader, tenant_by=lambda row: whose[row["external_id"]])
         return replace(given, together=together)
 
     sources = {"a": [product(at) for at in range(5)], "b": [product(at) for at in range(5, 8)]}
@@ -173,11 +173,9 @@ def test_tenants_are_loaded_at_the_same_time_and_none_goes_on_when_the_run_has_e
     db: Database, tenant_id: UUID, *, fails: bool
 ) -> None:
     others = [home(db), home(db)]
-    with db.owner() as owner:
-        slugs = {one.id: one.slug for one in owner.execute(text("SELECT id, slug FROM tenants"))}
-    whose = {f"T{at}": slugs[one] for at, one in enumerate(others)}
+    whose = {f"T{at}": name_of(db, one) for at, one in enumerate(others)}
     load = Meeting(others[0] if fails else None)
-    given = pipeline(load=load, tenant_by=lambda row: TenantName(whose[row["external_id"]], "Any"))
+    given = pipeline(load=load, tenant_by=lambda row: whose[row["external_id"]])
     with pytest.raises(InvalidValue, match="Killed") if fails else nullcontext():
         run(db, given, {"a": [product(0), product(1)]}, tenant_id=tenant_id)
     assert sorted(load.ended) == sorted(others[1:] if fails else others)
@@ -186,15 +184,50 @@ def test_tenants_are_loaded_at_the_same_time_and_none_goes_on_when_the_run_has_e
 
 def test_after_an_error_no_further_tenant_is_begun(db: Database, tenant_id: UUID) -> None:
     others = [home(db) for _ in range(12)]
-    with db.owner() as owner:
-        slugs = {one.id: one.slug for one in owner.execute(text("SELECT id, slug FROM tenants"))}
-    whose = {f"T{at}": slugs[one] for at, one in enumerate(others)} | {"T12": slugs[others[0]]}
+    whose = {f"T{at}": name_of(db, one) for at, one in enumerate((*others, others[0]))}
     # the one with most rows comes first
     load = Meeting(others[0], both=Barrier(1))
-    given = pipeline(load=load, tenant_by=lambda row: TenantName(whose[row["external_id"]], "Any"))
+    given = pipeline(load=load, tenant_by=lambda row: whose[row["external_id"]])
     with pytest.raises(InvalidValue, match="Killed"):
         run(db, given, {"a": [product(at) for at in range(13)]}, tenant_id=tenant_id)
     assert len(load.ended) < 6
+
+
+def interrupt(_: Progress) -> None:
+    raise KeyboardInterrupt
+
+
+def press(_: Progress) -> None:
+    signal.raise_signal(signal.SIGINT)
+
+
+@pytest.mark.parametrize("stop", [interrupt, press])
+def test_after_ctrl_c_no_further_tenant_is_begun(
+    db: Database, tenant_id: UUID, stop: Callable[[Progress], None]
+) -> None:
+    others = [home(db) for _ in range(13)]
+    whose = {f"T{at}": name_of(db, one) for at, one in enumerate(others)}
+    load = Meeting(None, both=Barrier(1))
+    given = pipeline(load=load, tenant_by=lambda row: whose[row["external_id"]])
+
+    # the second source waits for its turns when the first one is told of
+    sources = {"a": [product(0)], "b": [product(at) for at in range(1, 13)]}
+    with pytest.raises(KeyboardInterrupt):
+        run(db, given, sources, tenant_id=tenant_id, on_progress=stop)
+    assert len(load.ended) < 8
+
+
+@pytest.mark.parametrize("at", [1, 2, 3, 5, 8, 13])
+def test_ctrl_c_in_the_midst_of_a_lock_ends_the_run_and_the_next_one_goes_on(
+    db: Database, tenant_id: UUID, ctrl_c_in_a_lock: CtrlC, at: int
+) -> None:
+    sources = {"a": [product(at) for at in range(4)]}
+    ctrl_c_in_a_lock(at)
+    with pytest.raises(KeyboardInterrupt):
+        run(db, TOGETHER, sources, tenant_id=tenant_id, batch=1)
+    assert not [one for one in enumerate_threads() if one.name.startswith("dataarch-")]
+    before = len(stored(db, tenant_id, Product, "external_id"))
+    assert run(db, TOGETHER, sources, tenant_id=tenant_id).counts.loaded == 4 - before
 
 
 def test_all_new_sources_are_begun_in_one_statement(db: Database, tenant_id: UUID) -> None:

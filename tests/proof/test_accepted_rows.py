@@ -112,3 +112,15 @@ def test_a_ledger_that_adds_up_is_committed(shared_db: Database, judging: Connec
     with shared_db.tenant(tenant_id) as session:
         assert session.scalars(select(Inventory.quantity)).one() == sum(changes)
         assert session.scalars(select(InventoryMovement.change).order_by("sequence")).all() == changes
+
+
+def test_a_row_whose_sum_is_beyond_its_type_is_refused_and_the_next_one_is_judged(judging: Connection) -> None:
+    judge, runs = Judge(judging), Base.metadata.tables["pipeline_runs"]
+    counts = {"updated": 0, "unchanged": 0, "rejected": 0, "removed": 0}
+    beyond = {**counts, "read": 2**63 - 1, "loaded": 2**63 - 1, "updated": 1}
+    good = {**counts, "read": 2, "loaded": 2}
+    found = judge.broken(runs, [beyond, good])
+    assert [name for name in ("ck_pipeline_runs_adds_up", "ck_pipeline_runs_not_negative") if name in found[0]] == [
+        "ck_pipeline_runs_adds_up"
+    ]
+    assert found[1] == frozenset()

@@ -18,6 +18,7 @@ CODES = {
     "a long list": f"op.create_index('i', 't', [{', '.join(repr('c' * 30 + str(n)) for n in range(9))}])",
     "a long mapping": f"op.start_backfill('n', 't', sets={{'a': {LONG!r}, 'b': {LONG!r}}}, key=('a',))",
     "a long word": f"op.execute({'x' * 300!r})",
+    "a text that fits on a line of its own": f"op.start_backfill('n', 't', sets={{'a': 'b'}}, matches='{'x y ' * 26}')",
     "quotes": """op.execute('SELECT "a", \\'b\\', \\\\, %%')""",
     "a block": f"with op.get_context().autocommit_block():\n    op.execute({LONG!r})\n    op.drop_index('i')",
     "an assignment": "a = 1",
@@ -32,6 +33,11 @@ def test_code_that_is_laid_out_is_the_same_code_and_fits(code: str) -> None:
     )
     assert ast.dump(ast.parse(code)) == ast.dump(ast.parse(laid_out(code, indent=0)))
     assert all(len(line) <= 120 for line in found.splitlines()) or "x" * 300 in code
+
+
+def test_a_text_is_cut_only_where_it_fits_on_no_line_of_its_own() -> None:
+    found = laid_out(CODES["a text that fits on a line of its own"], indent=4).splitlines()
+    assert f'            "{"x y " * 26}"' in found
 
 
 def test_names_are_never_cut_off_and_never_become_one() -> None:

@@ -62,6 +62,7 @@ def test_the_application_may_change_single_columns_of_what_is_otherwise_written_
             ("inventory_reservations", "ended_at", "UPDATE"),
             ("inventory_reservations", "shipped_by", "UPDATE"),
             ("pipeline_rejects", "replayed_by", "UPDATE"),
+            ("pipeline_rejects", "handed_to", "UPDATE"),
             *(("pipeline_runs", column, "UPDATE") for column in COUNTS),
             *(("pipeline_sources", column, "UPDATE") for column in HOW_FAR),
         }

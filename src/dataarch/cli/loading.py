@@ -12,6 +12,7 @@ from dataarch.cli.pipeline_tables import show_reasons
 from dataarch.database.unit_of_work import Database
 from dataarch.pipelines.outcome import Outcome
 from dataarch.pipelines.pipeline import Pipeline
+from dataarch.pipelines.process import made_for_loading
 from dataarch.pipelines.runner import run
 
 __all__ = ["outcome", "watched"]
@@ -21,7 +22,7 @@ def watched(
     console: Console, db: Database, pipeline: Pipeline, given: object, tenant_id: UUID, *, batch: int
 ) -> Outcome:
     """Run a pipeline on files, and show how far it is."""
-    with shown_progress(console, pipeline.extract.sources(given)) as on_progress:
+    with shown_progress(console, pipeline.extract.sources(given)) as on_progress, made_for_loading():
         return run(db, pipeline, given, tenant_id=tenant_id, batch=batch, on_progress=on_progress)
 
 

@@ -29,6 +29,7 @@ from dataarch.database.settings import Settings
 from dataarch.errors import ConfigurationError, UnknownRun
 from dataarch.models import PipelineReject, PipelineRun, PipelineSource
 from dataarch.pipelines.outcome import Outcome
+from dataarch.pipelines.process import made_for_loading
 from dataarch.pipelines.replay import replay as replay_rejects
 from dataarch.pipelines.runner import run as run_pipeline
 from dataarch.pipelines.work import BATCH
@@ -76,7 +77,7 @@ def run(
     given, sources = sources_of(pipeline, source, parameters or ())
     with Database(Settings.load()) as db:
         tenant_id = tenant_named(db, tenant)
-        with shown_progress(console(), sources, quiet=as_json) as on_progress:
+        with shown_progress(console(), sources, quiet=as_json) as on_progress, made_for_loading():
             outcome = run_pipeline(db, pipeline, given, tenant_id=tenant_id, batch=batch, on_progress=on_progress)
         elsewhere = _elsewhere(db, outcome, tenant_id)
     _show(outcome, tenant, elsewhere, as_json=as_json)
@@ -96,7 +97,7 @@ def replay(
     pipeline = pipeline_named(named)
     with Database(Settings.load()) as db:
         tenant_id = tenant_named(db, tenant)
-        with shown_progress(console(), [], quiet=as_json) as on_progress:
+        with shown_progress(console(), [], quiet=as_json) as on_progress, made_for_loading():
             outcome = replay_rejects(db, pipeline, run_id, tenant_id=tenant_id, batch=batch, on_progress=on_progress)
         elsewhere = _elsewhere(db, outcome, tenant_id)
     _show(outcome, tenant, elsewhere, as_json=as_json)

@@ -138,6 +138,7 @@ def _common(settings: Settings, url: URL, **connect_args: object) -> dict[str, A
         "pool_size": settings.pool_size,
         "max_overflow": settings.pool_overflow,
         "pool_timeout": settings.pool_timeout,
+        "pool_use_lifo": True,
         # values are people's data, and an error's text ends in a log
         "hide_parameters": True,
         "json_serializer": to_json,

@@ -89,7 +89,8 @@ class PipelineBatch(TenantOwned, Base):
     """Rows of one table that one transaction of a run has written, and the part of a source that they come from.
 
     ``rows`` has for the id of each row which record of the batch it is, from 0. The least and the greatest id find a
-    row without looking into all batches. ``checksum`` is that of the source up to the end of the batch; a replay, which
+    row without looking into all batches. ``number`` counts up from 1; what a transaction before wrote for rows to refer
+    to counts down from -1. ``checksum`` is that of the source up to the end of the batch; a replay, which
     reads none, has no checksum.
     """
 
@@ -122,7 +123,8 @@ class PipelineReject(TenantOwned, Base):
     """A record that was not loaded, as it was extracted, and why.
 
     ``record`` is JSON in ASCII, as text: what PostgreSQL cannot hold stands in it escaped. Where its form is *text*, it
-    is a string with what the source had, and no record could be made of it.
+    is a string with what the source had, and no record could be made of it. ``handed_to`` is the tenant that a replay
+    was about to load it for: only there can be seen whether it did.
     """
 
     __tablename__ = "pipeline_rejects"
@@ -146,3 +148,4 @@ class PipelineReject(TenantOwned, Base):
     record: Mapped[str] = mapped_column(Text(1_000_000, least=0))
     rejected_at: Mapped[datetime] = mapped_column(default=utcnow, server_default=text("clock_timestamp()"))
     replayed_by: Mapped[UUID | None]
+    handed_to: Mapped[UUID | None]

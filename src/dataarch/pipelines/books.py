@@ -12,7 +12,7 @@ import time
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
-from functools import lru_cache
+from functools import cache, lru_cache
 from importlib.metadata import version
 from typing import Any
 from uuid import UUID
@@ -51,7 +51,7 @@ LOCK = text(
 ABANDON = text(
     """
     UPDATE pipeline_runs SET state = 'failed', finished_at = clock_timestamp(), error = :killed
-    WHERE tenant_id = :tenant AND pipeline = :pipeline AND state = 'running' RETURNING id
+    WHERE tenant_id = :tenant AND pipeline = :pipeline AND state = 'running' AND id <> :run RETURNING id
     """
 )
 
@@ -62,13 +62,19 @@ HOW_FAR = text(
     """
 )
 
-COUNT = text(
-    """
+BEGIN = """
     INSERT INTO pipeline_runs AS r (tenant_id, id, pipeline, pipeline_version, dataarch_version, replay_of,
                                     scheduled_for, read, loaded, updated, unchanged, rejected, removed)
     VALUES (:tenant, :run, :pipeline, :version, :dataarch, :replay_of, :scheduled_for, :read, :loaded, :updated,
             :unchanged, :rejected, :removed)
-    ON CONFLICT (tenant_id, id) DO UPDATE
+    ON CONFLICT (tenant_id, id)
+"""
+
+BE_THERE = text(f"{BEGIN} DO NOTHING")
+
+COUNT = text(
+    f"""
+    {BEGIN} DO UPDATE
     SET read = r.read + EXCLUDED.read, loaded = r.loaded + EXCLUDED.loaded, updated = r.updated + EXCLUDED.updated,
         unchanged = r.unchanged + EXCLUDED.unchanged, rejected = r.rejected + EXCLUDED.rejected,
         removed = r.removed + EXCLUDED.removed
@@ -93,14 +99,15 @@ LINEAGE = text(
     """
     INSERT INTO pipeline_batches (tenant_id, run_id, number, source, first_record, first_byte, bytes, checksum,
                                   table_name, rows, least_id, greatest_id, extracted_at, transformed_at)
-    SELECT :tenant, :run, last.number + row_number() OVER (), source, first_record, first_byte, bytes, checksum,
-           "table", rows, least, greatest, extracted_at, transformed_at
+    SELECT :tenant, :run, :direction * (last.number + row_number() OVER ()), source, first_record, first_byte, bytes,
+           checksum, "table", rows, least, greatest, extracted_at, transformed_at
     FROM json_to_recordset(CAST(:rows AS json)) AS given (source text, first_record bigint, first_byte bigint,
                                                           bytes bigint, checksum text, "table" text, rows jsonb,
                                                           least uuid, greatest uuid, extracted_at timestamptz,
                                                           transformed_at timestamptz)
     CROSS JOIN (
-        SELECT coalesce(max(number), 0) AS number FROM pipeline_batches WHERE tenant_id = :tenant AND run_id = :run
+        SELECT greatest(max(:direction * number), 0) AS number FROM pipeline_batches
+        WHERE tenant_id = :tenant AND run_id = :run
     ) AS last
     """
 )
@@ -190,14 +197,25 @@ class Books:
         self.count(Counts())
         return killed
 
+    def rest(self) -> None:
+        """Let the transaction wait for another one, however long that takes."""
+        self.session.execute(text(REST_WITHOUT_END))
+
     def count(self, counts: Counts) -> None:
         """Add what became of some records."""
+        self._begun(COUNT, counts)
+
+    def be_there(self) -> None:
+        """See that the run is written down, and wait for nobody who counts."""
+        self._begun(BE_THERE, Counts())
+
+    def _begun(self, statement: TextClause, counts: Counts) -> None:
         run = self.run
         self._do(
-            COUNT,
+            statement,
             pipeline=run.pipeline,
             version=run.version,
-            dataarch=version("dataarch"),
+            dataarch=this_version(),
             replay_of=run.replay_of,
             scheduled_for=run.scheduled_for,
             read=counts.read,
@@ -242,11 +260,15 @@ class Books:
         if rows:
             self._do(MOVE, pipeline=self.run.pipeline, rows=json.dumps(rows, default=str))
 
-    def lineage(self, told: Iterable[tuple[Ready, Written]]) -> None:
-        """Write down which rows came of which records of each batch."""
+    def lineage(self, told: Iterable[tuple[Ready, Written]], *, ahead: bool = False) -> None:
+        """Write down which rows came of which records of each batch.
+
+        Rows of the run are numbered from 1 on, by whoever has counted in the same transaction; those ``ahead`` of other
+        rows from -1 down, so that neither waits for the other.
+        """
         replayed = self.run.replay_of is not None
         if rows := [lineage_row(one, ids, replayed=replayed) for one, ids in told if len(ids.ids)]:
-            self._do(LINEAGE, rows=msgspec.json.encode(rows).decode())
+            self._do(LINEAGE, rows=msgspec.json.encode(rows).decode(), direction=-1 if ahead else 1)
 
     def reject(self, rejects: Iterable[tuple[str, Reject]]) -> None:
         """Keep records that were not loaded, each with the source that it comes from."""
@@ -260,6 +282,12 @@ class Books:
 
     def _do(self, statement: TextClause, **values: Any) -> Any:
         return self.session.execute(statement, {**self.whose, **values})
+
+
+@cache
+def this_version() -> str:
+    """Return the version of dataarch; to look it up reads files."""
+    return version("dataarch")
 
 
 def lineage_row(ready: Ready, written: Written, *, replayed: bool) -> Mapping[str, Any]:
@@ -292,7 +320,7 @@ def reject_row(source: str, reject: Reject) -> Mapping[str, Any]:
         # escapes can make a sign six times as long
         record, form = json.dumps(record[: LONGEST_RECORD // 8]), "text"
     return {
-        "id": str(new_id()),
+        "id": new_id(),
         "source": source,
         "number": reject.number,
         "stage": reject.stage,

@@ -125,8 +125,6 @@ class Outcome:
         """Count what was committed."""
         self.counts += counts
         self.outputs.update(written)
-        for one in rejects:
-            reason = (one.stage, one.field, one.told)
-            if len(self.reasons) >= MOST_REASONS and reason not in self.reasons:
-                reason = (one.stage, "", OTHER)
-            self.reasons[reason] += 1
+        for reason, count in Counter((one.stage, one.field, one.told) for one in rejects).items():
+            known = reason in self.reasons or len(self.reasons) < MOST_REASONS
+            self.reasons[reason if known else (reason[0], "", OTHER)] += count

@@ -18,7 +18,7 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
-from typing import Any, NamedTuple, Protocol
+from typing import Any, NamedTuple, Protocol, runtime_checkable
 from uuid import UUID
 
 from dataarch.database.unit_of_work import TenantSession
@@ -26,7 +26,18 @@ from dataarch.errors import InvalidValue, shown
 from dataarch.pipelines.records import Batch, Position, Row, Source, accounted
 from dataarch.repositories.bulk.outcome import BulkResult, WrittenIds
 
-__all__ = ["Extractor", "Loaded", "Loader", "Pipeline", "Step", "TenantName", "Written"]
+__all__ = [
+    "AllOrNothing",
+    "EagerLoader",
+    "Extractor",
+    "Loaded",
+    "Loader",
+    "Pipeline",
+    "Referred",
+    "Step",
+    "TenantName",
+    "Written",
+]
 
 NAME = re.compile(r"[a-z0-9]+([._-][a-z0-9]+)*")
 LONGEST_NAME = 100
@@ -111,6 +122,45 @@ class Loader(Protocol):
     def load(self, session: TenantSession, rows: Sequence[Row]) -> Loaded:
         """Write rows, prepared or not; each is inserted, updated, unchanged, a duplicate, or refused and why."""
         ...
+
+
+@runtime_checkable
+class AllOrNothing(Loader, Protocol):
+    """A loader that may say that it never refuses a row: it writes all that it is given, or raises."""
+
+    @property
+    def all_or_nothing(self) -> bool:
+        """Whether it does so. Records are not kept as they were extracted then, once they have passed all steps."""
+        ...
+
+
+@runtime_checkable
+class EagerLoader(Loader, Protocol):
+    """A loader that can begin with rows while those before them, of the same tenant, are not committed yet.
+
+    What two tenants do at the same time, one then does, too: the server works for it on two connections.
+    """
+
+    def refer(self, session: TenantSession, rows: Sequence[Row]) -> Referred:
+        """Make what rows refer to, to be committed before rows that come earlier.
+
+        Nothing is to be made twice, by whoever: two transactions that make the same would wait for each other.
+        """
+        ...
+
+    def start(self, session: TenantSession, rows: Sequence[Row]) -> Callable[[], Loaded]:
+        """Do the first half of :meth:`load`, and return what does the second, once rows before are committed.
+
+        The first half locks nothing that the second of rows before could need; the second reads what they have written.
+        """
+        ...
+
+
+class Referred(NamedTuple):
+    """Rows that refer to what is there, as :meth:`EagerLoader.start` takes them, and what was written for that."""
+
+    rows: Sequence[Row]
+    written: tuple[Written, ...] = ()
 
 
 class TenantName(NamedTuple):

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from datetime import datetime
 from typing import NamedTuple, TypeVar
@@ -34,10 +34,10 @@ def ready_batches(pipeline: Pipeline, source: Source, position: Position, size: 
             return
 
 
-def in_advance(items: Iterator[Item]) -> Iterator[Item]:
+def in_advance(items: Iterator[Item]) -> Generator[Item, None, None]:
     """Give what an iterator gives, each item made by a thread while the one before is used: memory holds two.
 
-    None of them is None.
+    None of them is None. Close it where its end is not reached: the thread has ended then.
     """
     with ThreadPoolExecutor(max_workers=1, thread_name_prefix="dataarch-read") as reader:
         ahead = reader.submit(next, items, None)

@@ -110,6 +110,11 @@ class Batch:
     originals: list[Row]
     rejects: list[Reject] = field(default_factory=list)
 
+    @property
+    def read(self) -> int:
+        """How many records were read."""
+        return self.after.records - self.before.records
+
     def part(self, places: Sequence[int]) -> Batch:
         """Return some of the records that are still on their way, without rejects."""
         return replace(
@@ -123,10 +128,10 @@ class Batch:
 
 def accounted(batch: Batch) -> Batch:
     """Return a batch of all records that were read; raises :class:`InvalidValue` where one is missing or too much."""
-    read, told = batch.after.records - batch.before.records, len(batch.rows) + len(batch.rejects)
-    if read != told or not len(batch.rows) == len(batch.numbers) == len(batch.originals):
+    told = len(batch.rows) + len(batch.rejects)
+    if batch.read != told or not len(batch.rows) == len(batch.numbers) == len(batch.originals):
         raise InvalidValue(
-            f"Records of {batch.source.name} are unaccounted for: {read} were read, {len(batch.rows)} go on and"
+            f"Records of {batch.source.name} are unaccounted for: {batch.read} were read, {len(batch.rows)} go on and"
             f" {len(batch.rejects)} are rejected.",
             hint="A step gives a record for each that it takes, or rejects it.",
         )

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property, partial
 from itertools import groupby
@@ -33,6 +33,13 @@ MARK = text(
     """
     UPDATE pipeline_rejects SET replayed_by = :run
     WHERE tenant_id = :tenant AND id = ANY(:ids) AND replayed_by IS NULL RETURNING id
+    """
+).bindparams(bindparam("ids", type_=ARRAY(Uuid())))
+
+DECIDE = text(
+    """
+    UPDATE pipeline_rejects SET handed_to = :other
+    WHERE tenant_id = :tenant AND id = ANY(:ids) AND replayed_by IS NULL
     """
 ).bindparams(bindparam("ids", type_=ARRAY(Uuid())))
 
@@ -78,7 +85,8 @@ def replay(
     Where the pipeline says of each record whose it is, each is loaded for the tenant that it turns out to be of, which
     has a run with the same id then. What a run has rejected for its other tenants waits with these, and is replayed for
     each of them: the application sees one tenant at a time. A reject is replayed once: the transaction that loads it
-    marks it. Safe to repeat, and after a kill.
+    marks it. Safe to repeat, and after a kill: what a replay had loaded for another tenant by then stays there, whoever
+    it would be of now.
     """
     return _Replay(db, pipeline, tenant_id, batch=batch, on_progress=on_progress, replay_of=run_id).rejects()
 
@@ -96,7 +104,7 @@ class _Replay(Work):
         self._known()
         with self.under_way():
             while waiting := self._waiting():
-                for source, some in groupby(waiting, key=lambda one: one.source):
+                for source, some in groupby(self._left(waiting), key=lambda one: one.source):
                     self._again(source, list(some))
         return self.outcome
 
@@ -120,26 +128,55 @@ class _Replay(Work):
                 wanted.order_by(PipelineReject.source, PipelineReject.number).limit(self.batch)
             ).all()
 
+    def _left(self, waiting: Sequence[PipelineReject]) -> Sequence[PipelineReject]:
+        """Return rejects but for those that a replay which was killed behind it has loaded for another tenant."""
+        done: set[UUID] = set()
+        for other in {one.handed_to for one in waiting if one.handed_to is not None}:
+            ids = [one.id for one in waiting if one.handed_to == other]
+            if there := self.within(other, partial(self._there, ids=ids)):
+                self.others.add(other)
+                done |= there
+        if done:
+            self.within(self.tenant_id, partial(self._mark, ids=list(done)))
+        return [one for one in waiting if one.id not in done]
+
+    def _there(self, books: Books, ids: Sequence[UUID]) -> set[UUID]:
+        """Return those of some rejects that the tenant has."""
+        there = set(books.session.scalars(select(PipelineReject.id).where(PipelineReject.id.in_(ids))))
+        if there and books.session.tenant_id not in self.others:
+            books.begin()
+        return there
+
+    def _mark(self, books: Books, ids: Sequence[UUID]) -> None:
+        marked = books.session.execute(MARK, {**books.whose, "ids": ids})
+        if len(marked.all()) != len(ids):
+            raise busy(self.pipeline.name, self.tenant_id)
+
+    def _decide(self, books: Books, others: Mapping[UUID, Sequence[PipelineReject]]) -> None:
+        """Write down where rejects go before they are there: a tenant cannot see what others have."""
+        for other, taken in others.items():
+            books.session.execute(DECIDE, {**books.whose, "other": other, "ids": [one.id for one in taken]})
+
     def _again(self, source: str, rejects: Sequence[PipelineReject]) -> None:
         extracted = utcnow()
         batch, others = self._division.shares(accounted(self.pipeline.through(self._extracted(source, rejects))))
         ready = Ready(batch, extracted, utcnow())
         by_number = {one.number: one for one in rejects}
-        for tenant_id, theirs in others.items():
-            taken = [by_number[number] for number in theirs.numbers]
-            work = partial(self._hand_over, ready=ready._replace(batch=theirs), taken=taken)
-            self.add(self.within(tenant_id, work))
-            self.others.add(tenant_id)
+        taken = {other: [by_number[number] for number in theirs.numbers] for other, theirs in others.items()}
+        if taken:
+            self.within(self.tenant_id, partial(self._decide, others=taken))
+        for other, theirs in others.items():
+            work = partial(self._hand_over, ready=ready._replace(batch=theirs), taken=taken[other])
+            self.add(self.within(other, work))
+            self.others.add(other)
 
         def load(books: Books) -> Told:
-            marked = books.session.execute(MARK, {**books.whose, "ids": [one.id for one in rejects]})
-            if len(marked.all()) != len(rejects):
-                raise busy(self.pipeline.name, self.tenant_id)
+            self._mark(books, [one.id for one in rejects])
             return self.write(books, [ready])
 
         self.add(self.within(self.tenant_id, load))
         self.outcome.sources += 1
-        self.tell(ready)
+        self.tell([batch])
 
     def _hand_over(self, books: Books, ready: Ready, taken: Sequence[PipelineReject]) -> Told:
         """Load rejects for the tenant that they are of, but for those that a replay did which was killed behind it.

@@ -20,11 +20,12 @@ from dataarch.pipelines.books import Books, Run, guarded
 from dataarch.pipelines.observer import Begun, Observer
 from dataarch.pipelines.openlineage import openlineage_of
 from dataarch.pipelines.outcome import Counts, Outcome, Progress
-from dataarch.pipelines.pipeline import Loaded, Pipeline, Written
+from dataarch.pipelines.pipeline import EagerLoader, Loaded, Pipeline, Referred, Written
 from dataarch.pipelines.reading import Ready
 from dataarch.pipelines.records import Batch, Reject, Row, Stage, rejected
+from dataarch.pipelines.turns import Turn
 
-__all__ = ["BATCH", "Told", "Work"]
+__all__ = ["BATCH", "Told", "Work", "written_rows"]
 
 BATCH = 50_000
 """Records of a transaction at the most: for fewer, the server would rather read a large table than look each up."""
@@ -95,8 +96,10 @@ class Work:
             self._end(self.outcome.failure)
         self.outcome.seconds = time.perf_counter() - started
 
-    def within(self, tenant_id: UUID, work: Callable[[Books], Answer]) -> Answer:
-        """Do something in a transaction of a tenant, again where it met others."""
+    def within(
+        self, tenant_id: UUID, work: Callable[[Books], Answer], *, again: Callable[[], None] = lambda: None
+    ) -> Answer:
+        """Do something in a transaction of a tenant, once more where it met others, after ``again``."""
         for attempt in range(TRIES - 1):
             try:
                 return self._once(tenant_id, work)
@@ -104,6 +107,7 @@ class Work:
                 raise
             except Retryable:
                 time.sleep(PAUSE * 2**attempt)
+                again()
         return self._once(tenant_id, work)
 
     def prepared(self, ready: Sequence[Ready], tenant_id: UUID) -> Sequence[Row]:
@@ -111,35 +115,66 @@ class Work:
         rows = rows_of(ready)
         return self.pipeline.load.prepare(rows, tenant_id) if rows else rows
 
-    def write(self, books: Books, ready: Sequence[Ready], rows: Sequence[Row] | None = None) -> Told:
+    @property
+    def eager(self) -> EagerLoader | None:
+        """The loader, if it can begin with rows while those before them are not committed."""
+        return self.pipeline.load if isinstance(self.pipeline.load, EagerLoader) else None
+
+    def refer(self, books: Books, loader: EagerLoader, ready: Sequence[Ready], rows: Sequence[Row]) -> Referred:
+        """Write what rows of batches refer to, with its lineage, in a transaction before theirs."""
+        referred = loader.refer(books.session, rows)
+        books.be_there()
+        books.lineage(_by_batch(ready, referred.written), ahead=True)
+        return referred
+
+    def write(
+        self, books: Books, ready: Sequence[Ready], rows: Sequence[Row] | None = None, *, turn: Turn | None = None
+    ) -> Told:
         """Write the rows of batches of one source or several, and down what became of each record.
 
         Args:
             books: the transaction.
             ready: the batches.
             rows: their rows, where they are prepared.
+            turn: its place behind other transactions of the tenant.
         """
         rows = rows_of(ready) if rows is None else rows
-        loaded = self.pipeline.load.load(books.session, rows) if rows else None
+        loaded = self._loaded(books, rows, turn)
         counts, rejects = _told([one.batch for one in ready], loaded)
         books.count(counts)
-        books.lineage(_by_batch(ready, loaded))
+        books.lineage(_by_batch(ready, loaded.written if loaded is not None else ()))
         books.reject(
             (one.batch.source.name, reject) for one, refused in zip(ready, rejects, strict=True) for reject in refused
         )
-        return Told(counts, [reject for some in rejects for reject in some], _written(loaded))
+        return Told(
+            counts, [reject for some in rejects for reject in some], written_rows(loaded.written if loaded else ())
+        )
 
     def add(self, told: Told) -> None:
         """Count what was committed."""
         self.outcome.add(*told)
 
-    def tell(self, *ready: Ready) -> None:
-        """Say how far the run is, now that batches are committed."""
-        for one in ready:
-            self.outcome.moved(one.batch.source, one.batch.before, one.batch.after)
+    def tell(self, batches: Sequence[Batch], *, moved: bool = True) -> None:
+        """Say how far the run is, now that batches are committed; or what others have of them, if not yet ``moved``."""
+        if moved:
+            for one in batches:
+                self.outcome.moved(one.source, one.before, one.after)
         if self.on_progress is not None:
-            first, last = ready[0].batch, ready[-1].batch
+            first, last = batches[0], batches[-1]
             self.on_progress(Progress(last.source.name, last.after.bytes, self.outcome.counts, first.source.name))
+
+    def _loaded(self, books: Books, rows: Sequence[Row], turn: Turn | None) -> Loaded | None:
+        if turn is None:
+            return self.pipeline.load.load(books.session, rows) if rows else None
+        if not rows or self.eager is None:
+            turn.take()
+            return self._loaded(books, rows, None)
+        if turn.waits:
+            # for those before, which may take longer than an idle transaction may last
+            books.rest()
+        finish = self.eager.start(books.session, rows)
+        turn.take()
+        return finish()
 
     def _once(self, tenant_id: UUID, work: Callable[[Books], Answer]) -> Answer:
         with self.db.tenant(tenant_id) as session:
@@ -166,20 +201,17 @@ def rows_of(ready: Sequence[Ready]) -> Sequence[Row]:
     return ready[0].batch.rows if len(ready) == 1 else [row for one in ready for row in one.batch.rows]
 
 
-def _by_batch(ready: Sequence[Ready], loaded: Loaded | None) -> Iterator[tuple[Ready, Written]]:
+def _by_batch(ready: Sequence[Ready], rows: Sequence[Written]) -> Iterator[tuple[Ready, Written]]:
     """Give what was written of each batch, whose rows were loaded one batch after the other."""
-    begin = 0
-    for one in ready:
-        end = begin + len(one.batch.rows)
-        for written in loaded.written if loaded is not None else ():
-            ids = written.ids if len(ready) == 1 else written.ids.part(begin, end)
-            yield one, written._replace(ids=ids)
-        begin = end
+    ends = list(accumulate(len(one.batch.rows) for one in ready))
+    parts = [[written._replace(ids=ids) for ids in written.ids.parts(ends)] for written in rows]
+    for at, one in enumerate(ready):
+        for written in parts:
+            yield one, written[at]
 
 
-def _written(loaded: Loaded | None) -> Mapping[str, int]:
+def written_rows(written: Sequence[Written]) -> Mapping[str, int]:
     """Return how many rows were written, by the names of their tables."""
-    written = loaded.written if loaded is not None else ()
     return {one.table: len(one.ids) for one in written if len(one.ids)}
 
 

@@ -11,6 +11,8 @@ from sqlalchemy import CheckConstraint, Connection
 from sqlalchemy.sql.schema import Column, Table
 from sqlalchemy.types import TypeDecorator
 
+from dataarch.errors import InvalidValue
+
 __all__ = ["Judge", "Row", "checks", "stored", "written"]
 
 Row = Mapping[str, object]
@@ -54,9 +56,24 @@ class Judge:
     connection: Connection
 
     def ask(self, table: Table, rows: Sequence[Row], expressions: Mapping[str, str]) -> list[Row]:
-        """Return the value of each expression over each row, in the rows' order, with one query."""
+        """Return the value of each expression over each row, in the rows' order, with one query.
+
+        Where one is beyond what its type holds, as a sum may be, it is false: the server refuses such a row, too.
+        """
         if not rows or not expressions:
             return [{} for _ in rows]
+        try:
+            with self.connection.begin_nested():
+                return self._asked(table, rows, expressions)
+        except InvalidValue:
+            if len(rows) > 1:
+                return [answer for row in rows for answer in self.ask(table, [row], expressions)]
+            if len(expressions) == 1:
+                return [dict.fromkeys(expressions, False)]
+            each = [self.ask(table, rows, {name: condition})[0] for name, condition in expressions.items()]
+            return [{name: value for answer in each for name, value in answer.items()}]
+
+    def _asked(self, table: Table, rows: Sequence[Row], expressions: Mapping[str, str]) -> list[Row]:
         asked = ", ".join(f"({expression})" for expression in expressions.values()).replace("%", "%%")
         source = f"jsonb_populate_recordset(NULL::public.{table.name}, %s::jsonb)"
         # names and expressions are the models' own

@@ -12,6 +12,8 @@ from typing import Any
 from sqlalchemy import Connection
 from sqlalchemy.pool import PoolProxiedConnection
 
+from dataarch.database.interrupts import interrupts_held
+
 __all__ = ["Blocker", "Watcher"]
 
 logger = logging.getLogger(__name__)
@@ -95,26 +97,29 @@ class Watcher:
     @contextmanager
     def watching(self) -> Iterator[None]:
         """Look on while a statement runs."""
-        if self._thread is None:
-            self._thread = threading.Thread(target=self._look_on, name="dataarch lock watcher", daemon=True)
-            self._thread.start()
-        self._fresh = True
-        self._ended.clear()
-        self._begun.set()
+        with interrupts_held():
+            if self._thread is None:
+                self._thread = threading.Thread(target=self._look_on, name="dataarch lock watcher", daemon=True)
+                self._thread.start()
+            self._fresh = True
+            self._ended.clear()
+            self._begun.set()
         try:
             yield
         finally:
-            self._begun.clear()
-            self._ended.set()
+            with interrupts_held():
+                self._begun.clear()
+                self._ended.set()
 
     def close(self) -> None:
         """Stop looking, and give the connection back."""
-        self._closed = True
-        self._begun.set()
-        self._ended.set()
-        if self._thread is not None:
-            self._thread.join()
-        self._pool.dispose()
+        with interrupts_held():
+            self._closed = True
+            self._begun.set()
+            self._ended.set()
+            if self._thread is not None:
+                self._thread.join()
+            self._pool.dispose()
 
     def _look_on(self) -> None:
         lent: PoolProxiedConnection | None = None

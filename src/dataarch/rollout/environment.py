@@ -10,17 +10,17 @@ from __future__ import annotations
 import logging.config
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any
 
 from alembic import context
-from sqlalchemy import Connection, text
+from sqlalchemy import Connection, MetaData, text
 
 from dataarch.database.embedded import embedded_settings
 from dataarch.database.engine import owner_engine
 from dataarch.database.settings import Settings
-from dataarch.errors import DataArchError, LockTimeout
+from dataarch.errors import ConfigurationError, DataArchError, LockTimeout, shown
 from dataarch.models import Base
 from dataarch.rollout.autogenerate import configure_arguments
 from dataarch.rollout.locks import Limits, Steps, patiently
@@ -44,10 +44,16 @@ Revisions that move rows see those committed while they waited for a lock: hence
 """
 
 
-def run() -> None:
+def run(target_metadata: MetaData | Sequence[MetaData] | None = None) -> None:
     """Run the revisions asked for, or print their SQL with ``--sql``.
 
+    Args:
+        target_metadata: the tables that autogenerate and ``alembic check`` compare the database with, as Alembic takes
+            them; dataarch's own by default, whatever ``DATAARCH_MODELS`` names. The schemas that they name are
+            compared, and the default one.
+
     Raises:
+        ConfigurationError: ``target_metadata`` is something else.
         DataArchError: the server cannot be reached, is too old, or refuses a revision; the message says what to do.
     """
     from_command_line = context.config.cmd_opts is not None
@@ -55,7 +61,7 @@ def run() -> None:
     if from_command_line and context.config.config_file_name and context.config.file_config.has_section("loggers"):
         logging.config.fileConfig(context.config.config_file_name, disable_existing_loggers=False)
     try:
-        _run()
+        _run(_several(target_metadata))
     except DataArchError as error:
         if not from_command_line:
             raise
@@ -64,19 +70,30 @@ def run() -> None:
         raise SystemExit(error.exit_code) from None
 
 
-def _run() -> None:
+def _several(given: MetaData | Sequence[MetaData] | None) -> list[MetaData]:
+    several = [Base.metadata] if given is None else [given] if isinstance(given, MetaData) else given
+    if not isinstance(several, list | tuple) or not all(isinstance(one, MetaData) for one in several):
+        raise ConfigurationError(
+            f"target_metadata is {shown(given)}, and neither a MetaData nor a list of them.",
+            hint="Give the metadata of the models, for example run(target_metadata=Base.metadata).",
+            value=given,
+        )
+    return list(several)
+
+
+def _run(metadata: list[MetaData]) -> None:
     if context.is_offline_mode():
-        _print_sql()
+        _print_sql(metadata)
     elif (given := context.config.attributes.get("connection")) is not None:
-        _migrate(given)
+        _migrate(given, metadata)
     else:
-        _connect_and_migrate()
+        _connect_and_migrate(metadata)
 
 
-def _print_sql() -> None:
+def _print_sql(metadata: list[MetaData]) -> None:
     context.configure(
         dialect_name="postgresql",
-        target_metadata=Base.metadata,
+        target_metadata=metadata,
         literal_binds=True,
         dialect_opts={"paramstyle": "named"},
         transaction_per_migration=True,
@@ -96,16 +113,16 @@ def _limits() -> Limits:
     return Limits.of(_settings(), context.get_x_argument(as_dictionary=True))
 
 
-def _connect_and_migrate() -> None:
+def _connect_and_migrate(metadata: list[MetaData]) -> None:
     engine = owner_engine(embedded_settings(_settings(), start=True))
     try:
         with engine.connect() as connection:
-            _migrate(connection)
+            _migrate(connection, metadata)
     finally:
         engine.dispose()
 
 
-def _migrate(connection: Connection) -> None:
+def _migrate(connection: Connection, metadata: list[MetaData]) -> None:
     """Run the revisions; a transaction that the caller has open is left open, and nothing of it is undone."""
     limits, of_caller = _limits(), connection.in_transaction()
     with _alone(connection, of_caller=of_caller):
@@ -116,14 +133,24 @@ def _migrate(connection: Connection) -> None:
             _end(connection, of_caller=of_caller)
             arguments = {
                 "connection": connection,
-                "target_metadata": Base.metadata,
+                "target_metadata": metadata,
                 "transaction_per_migration": True,
                 "compare_type": True,
-                **configure_arguments(connection),
+                **_compared(connection, metadata),
             }
             context.configure(**arguments)
             steps = patience.steps_of(context.get_context().opts["fn"])
             patience.run(lambda: _go_through(arguments, steps), of_caller=of_caller)
+
+
+def _compared(connection: Connection, metadata: list[MetaData]) -> dict[str, Any]:
+    """Say that the default schema is compared, and those that the models name; others are somebody else's."""
+    schemas = {table.schema for one in metadata for table in one.tables.values()} | {None}
+
+    def include(name: str | None, kind: str, _parents: Mapping[str, Any]) -> bool:
+        return kind != "schema" or name in schemas
+
+    return {"include_schemas": len(schemas) > 1, **configure_arguments(connection, include_name=include)}
 
 
 def _go_through(arguments: dict[str, Any], steps: Steps) -> None:

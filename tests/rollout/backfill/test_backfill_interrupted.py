@@ -11,6 +11,7 @@ import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from threading import Thread
+from threading import enumerate as enumerate_threads
 
 import pytest
 
@@ -20,6 +21,7 @@ from dataarch.rollout.backfill.session import session
 from fixtures.caches import until
 from fixtures.clusters import Cluster, own_cluster
 from fixtures.databases import ROOT
+from fixtures.interrupts import CtrlC
 from rollout.backfill.backfill_support import SETS, SMALL, Ground, count_updates, ground_of, not_done
 
 pytestmark = pytest.mark.migration
@@ -154,6 +156,8 @@ def test_a_server_that_is_killed_in_the_middle_is_waited_for_or_named(cluster: C
         thread = Thread(target=run, daemon=True)
         thread.start()
         until(lambda: len(told) > 5, "some batches")
+        # a crash may forget the last batches: they do not wait for the disk; this does, and so for all before
+        ground.do("CREATE TABLE flushed ()")
         cluster.kill()
         if comes_back:
             cluster.start()
@@ -184,3 +188,43 @@ def test_a_batch_of_one_size_is_all_or_nothing(ground: Ground) -> None:
     assert (not_done(ground, ["whole"]), seen(ground, name)) == (500, 500)
     ground.do("DROP TRIGGER dies ON whole")
     assert ground.run(name, pace=SMALL).seen == 500
+
+
+def goes_on(ground: Ground, name: str, table: str) -> None:
+    assert not [one for one in enumerate_threads() if one.name.startswith("backfill ")]
+    done = seen(ground, name)
+    assert done < 2_000
+    assert ground.run(name).seen == 2_000 - done
+    assert not_done(ground, [table]) == 0
+
+
+def test_ctrl_c_ends_the_workers_and_the_next_run_goes_on(ground: Ground) -> None:
+    ground.users("ctrl_c", 2_000)
+    name = ground.register("ctrl_c", SETS)
+    told: list[Progress] = []
+
+    def press(progress: Progress) -> None:
+        if not told:
+            signal.raise_signal(signal.SIGINT)
+        told.append(progress)
+
+    with pytest.raises(KeyboardInterrupt):
+        run(ground.engine, name, Options(2, SMALL), on_progress=press)
+    assert told, "what was being told was told to its end"
+    goes_on(ground, name, "ctrl_c")
+
+
+def test_ctrl_c_while_a_worker_is_begun_ends_it_and_the_next_run_goes_on(
+    ground: Ground, ctrl_c_in_a_lock: CtrlC, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    class Begun(Thread):
+        def start(self) -> None:
+            ctrl_c_in_a_lock(1)
+            super().start()
+
+    ground.users("begun", 2_000)
+    name = ground.register("begun", SETS)
+    with monkeypatch.context() as begun, pytest.raises(KeyboardInterrupt):
+        begun.setattr("dataarch.rollout.backfill.runner.Thread", Begun)
+        run(ground.engine, name, Options(1, SMALL))
+    goes_on(ground, name, "begun")

@@ -110,3 +110,27 @@ def test_it_waits_for_a_replica_that_falls_behind() -> None:
             until(waits(told, "a replica is "), "the wait")
             assert not_done(ground, ["users"]) == 500
         assert not_done(ground, ["users"]) == 0
+
+
+NOTED = """
+CREATE TABLE noted (what text, waits text);
+CREATE FUNCTION note() RETURNS trigger LANGUAGE plpgsql AS $$
+BEGIN INSERT INTO noted VALUES (TG_TABLE_NAME, current_setting('synchronous_commit')); RETURN NULL; END $$;
+CREATE TRIGGER note AFTER UPDATE ON flushed FOR EACH STATEMENT EXECUTE FUNCTION note();
+CREATE TRIGGER note AFTER UPDATE OF finished_at ON dataarch_rollout.backfills FOR EACH ROW
+    WHEN (NEW.finished_at IS NOT NULL) EXECUTE FUNCTION note();
+"""
+
+
+def test_a_batch_does_not_wait_for_the_disk_and_the_end_does(ground: Ground) -> None:
+    ground.users("flushed", 1_000)
+    name = ground.register("flushed", SETS)
+    ground.do(NOTED)
+    database = ground.settings.owner.database
+    ground.do(f'ALTER DATABASE "{database}" SET synchronous_commit = on')
+    try:
+        ground.run(name)
+        assert set(ground.rows("SELECT * FROM noted")) == {("flushed", "off"), ("backfills", "on")}
+    finally:
+        ground.do("DROP TRIGGER note ON dataarch_rollout.backfills; DROP FUNCTION note CASCADE; DROP TABLE noted")
+        ground.do(f'ALTER DATABASE "{database}" RESET synchronous_commit')

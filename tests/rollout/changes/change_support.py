@@ -5,8 +5,11 @@ from __future__ import annotations
 import builtins
 import re
 import subprocess
+from collections.abc import Iterator
+from contextlib import contextmanager
 from io import StringIO
 from pathlib import Path
+from typing import Any
 from unittest.mock import patch
 
 import psycopg
@@ -76,6 +79,15 @@ CREATE SCHEMA shop;
 CREATE TABLE shop."Order" (id bigint PRIMARY KEY, "Full Name" text NOT NULL, "100%" integer);
 INSERT INTO shop."Order" SELECT n, 'First' || n || ' Last' || n, n FROM generate_series(1, 300) AS n;
 """
+
+
+def index_of_log(column: str) -> str:
+    """Return statements that make the index log_x of the table log, whose parts are called as our operations do."""
+    parts = ("log_min", "log_2026")
+    return f"CREATE INDEX log_x ON ONLY log ({column});" + "".join(
+        f"CREATE INDEX {part}_log_x ON {part} ({column}); ALTER INDEX log_x ATTACH PARTITION {part}_log_x;"
+        for part in parts
+    )
 
 
 class Project:
@@ -162,6 +174,25 @@ class Project:
         finally:
             engine.dispose()
 
+    def unverified(self) -> list[str]:
+        """Return the backfills that are registered and not verified."""
+        if self.rows("SELECT to_regclass('dataarch_rollout.backfills')") == [(None,)]:
+            return []
+        found = self.rows("SELECT name FROM dataarch_rollout.backfills WHERE verified_at IS NULL ORDER BY name")
+        return [str(name) for (name,) in found]
+
+    def fill(self) -> None:
+        """Run and verify the backfills that are registered and not verified."""
+        for name in self.unverified():
+            self.backfill(name)
+
+    def all_the_way_down(self, to: str = "0001") -> None:
+        """Downgrade step by step, and fill after each."""
+        ((at,),) = self.rows("SELECT version_num FROM alembic_version")
+        for number in range(int(str(at)) - 1, int(to) - 1, -1):
+            self.fill()
+            self.down(f"{number:04}")
+
     def refused(self, statement: str) -> str:
         """Return the SQLSTATE with which a statement is refused; it must be."""
         with psycopg.connect(libpq(self.settings.owner)) as connection:
@@ -171,17 +202,23 @@ class Project:
                 return error.sqlstate or ""
         raise AssertionError(f"accepted: {statement}")
 
-    def there_and_back(self, *revisions: str) -> None:
-        """Go up revision by revision, each also down and up again: the schema is what it was on each way."""
+    def there_and_back(self, *revisions: str, fills: bool = False) -> None:
+        """Go up revision by revision, each also down and up again: the schema is what it was on each way.
+
+        If it fills, backfills are run that are registered then, before it goes on, up or down.
+        """
+        fill = self.fill if fills else lambda: None
         at, *_ = self.rows("SELECT version_num FROM alembic_version")[0]
         before = {at: self.schema()}
         for revision in revisions:
             self.up(revision)
             before[revision] = self.schema()
+            fill()
             self.down(str(at))
             difference = sorted(set(self.schema()) ^ set(before[str(at)]))
             if difference:
                 raise AssertionError(f"{revision} went down: {difference}")
+            fill()
             self.up(revision)
             difference = sorted(set(self.schema()) ^ set(before[revision]))
             if difference:
@@ -207,19 +244,26 @@ STRENGTH = (
 )
 
 
+@contextmanager
+def watched(project: Project, revision: str, query: str) -> Iterator[list[Any]]:
+    """Give a list that is filled with what a query answers before the revision commits, on either way."""
+    (file,) = project.versions.glob(f"{revision}_*.py")
+    found: list[Any] = []
+    written = file.read_text()
+    watching = "    import builtins\n    builtins.dataarch_watch(op.get_bind())\n"
+    file.write_text(written.replace("\n\ndef downgrade", f"{watching}\n\ndef downgrade", 1) + watching)
+    with patch.object(builtins, "dataarch_watch", create=True, new=lambda on: found.extend(on.execute(text(query)))):
+        yield found
+    file.write_text(written)
+
+
 def strongest_locks(project: Project, revision: str) -> dict[str, str]:
     """Upgrade to a revision, and return the strongest lock that it held on each table before it committed.
 
     Locks of readers are left out, and those on Alembic's own table.
     """
-    (file,) = project.versions.glob(f"{revision}_*.py")
-    found: list[tuple[str, str]] = []
-    written = file.read_text()
-    watching = "    import builtins\n    builtins.dataarch_locks(op.get_bind())\n\n\ndef downgrade"
-    file.write_text(written.replace("\n\ndef downgrade", watching, 1))
-    with patch.object(builtins, "dataarch_locks", create=True, new=lambda on: found.extend(on.execute(text(LOCKS)))):
+    with watched(project, revision, LOCKS) as found:
         project.up(revision)
-    file.write_text(written)
     strongest: dict[str, str] = {}
     for table, mode in found:
         if table != "alembic_version" and STRENGTH.index(mode) > STRENGTH.index(strongest.get(table, STRENGTH[0])):

@@ -8,7 +8,7 @@ import pytest
 
 from dataarch.errors import InvalidChange, NotVerified
 from dataarch.rollout.changes import ChangeType
-from rollout.changes.change_support import Project, strongest_locks
+from rollout.changes.change_support import Project, index_of_log, strongest_locks
 
 pytestmark = pytest.mark.migration
 
@@ -36,7 +36,7 @@ CHANGES = {
         'shop."Order"',
         'CREATE INDEX i ON shop."Order" ("100%")',
     ),
-    "partitioned": (ChangeType("log", "customer_id", "text"), "log", "CREATE INDEX log_c ON log (customer_id)"),
+    "partitioned": (ChangeType("log", "customer_id", "text"), "log", index_of_log("customer_id")),
 }
 
 TYPE = "SELECT format_type(atttypid, atttypmod) FROM pg_attribute WHERE attrelid = '{}'::regclass AND attname = '{}'"
@@ -58,12 +58,12 @@ def test_it_goes_all_the_way_and_each_step_down_and_up_again_with_the_data(
         project.up()
     (name,) = project.rows("SELECT name FROM dataarch_rollout.backfills")[0]
     project.backfill(str(name))
-    project.there_and_back(*(number for number in numbers if number > backfill))
+    project.there_and_back(*(number for number in numbers if number > backfill), fills=True)
     assert project.rows(f"SELECT id, {column} FROM {place} ORDER BY id") == wanted
     assert project.rows(TYPE.format(place, change.column)) == [(change.type,)]
     # all that was on it is on it, by its name
     assert names(project.schema()) == names(bare)
-    project.down("0001")
+    project.all_the_way_down()
     assert project.schema() == bare
     assert project.rows(f"SELECT id, {column} FROM {place} ORDER BY id") == before
 
@@ -111,11 +111,28 @@ def test_both_versions_of_the_application_write_while_both_types_are_there(proje
     project.sql("UPDATE orders SET amount = 5000000000 WHERE id = 1")
 
 
+def test_a_row_that_is_written_without_it_has_the_default_at_each_revision_up_and_down(project: Project) -> None:
+    project.sql("ALTER TABLE orders ALTER amount SET DEFAULT 5; TRUNCATE orders")
+    numbers = [name[:4] for name in project.write(ChangeType("orders", "amount", "bigint"))]
+    for key, number in enumerate([*numbers, *reversed(numbers[:-1]), "0001"]):
+        project.up(number) if key < len(numbers) else project.down(number)
+        project.sql(f"INSERT INTO orders (id, customer_id) VALUES ({key}, 1)")
+        project.fill()
+        assert project.rows(f"SELECT amount FROM orders WHERE id = {key}") == [(5,)], number
+
+
+def test_how_the_values_follow_from_each_other_is_said_in_the_names_of_the_end_too(project: Project) -> None:
+    project.write(ChangeType("orders", "note", "integer", using="length(note || '  x')", back="'n  ' || note_new"))
+    written = project.text("contract_turn_type_orders_note.py")
+    assert 'forward={"note_old": "(\'n  \'::text || note)"}' in written
+    assert 'backward={"note": "length((note_old || \'  x\'::text))"}' in written
+
+
 REFUSED = {
     "no type": (ChangeType("orders", "amount", "bigit"), "bigit"),
     "the same": (ChangeType("orders", "amount", "int4"), "is integer already"),
     "no cast": (ChangeType("orders", "amount", "uuid"), "amount"),
-    "the primary key": (ChangeType("orders", "id", "text"), "orders_pkey"),
+    "the primary key": (ChangeType("orders", "id", "text"), "orders_pkey.*unique key of its own"),
     "no column in it": (ChangeType("orders", "note", "integer", using="notes::int"), "notes"),
     "no way back": (ChangeType("orders", "note", "integer", using="1", back="note_old"), "note_old"),
 }

@@ -21,15 +21,17 @@ def test_it_goes_all_the_way_and_each_step_down_and_up_again_with_the_data(proje
     assert [name[5:] for name in project.write(MERGE)] == [
         "expand_merge_orders_label.py",
         "backfill_merge_orders_label.py",
+        "contract_loosen_merge_orders_label.py",
+        "contract_turn_merge_orders_label.py",
         "contract_merge_orders_label.py",
     ]
     project.there_and_back("0002", "0003")
     with pytest.raises(NotVerified):
         project.up()
     project.backfill("merge_orders_label")
-    project.there_and_back("0004")
+    project.there_and_back("0004", "0005", "0006", fills=True)
     assert project.rows("SELECT label FROM orders WHERE id = 7") == [("note 7#7",)]
-    project.down("0001")
+    project.all_the_way_down()
     assert project.schema() == bare
     assert project.rows("SELECT id, note, amount FROM orders ORDER BY id") == before
 

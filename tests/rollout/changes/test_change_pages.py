@@ -25,6 +25,7 @@ CREATE INDEX ix_users_full_name ON users (full_name);
 CREATE INDEX ix_users_note ON users (note);
 CREATE TABLE orders (id bigint PRIMARY KEY, user_id bigint NOT NULL, amount integer NOT NULL, reference text NOT NULL);
 CREATE TABLE old_orders (id bigint PRIMARY KEY);
+CREATE TABLE events (id bigserial PRIMARY KEY, created_at timestamptz NOT NULL DEFAULT now(), note text);
 """
 
 

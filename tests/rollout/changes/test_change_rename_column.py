@@ -6,7 +6,7 @@ import pytest
 
 from dataarch.errors import InvalidChange, NotVerified
 from dataarch.rollout.changes import RenameColumn
-from rollout.changes.change_support import Project, strongest_locks
+from rollout.changes.change_support import Project, index_of_log, strongest_locks
 
 pytestmark = pytest.mark.migration
 
@@ -33,7 +33,7 @@ CHANGES = {
         "orders",
         'CREATE INDEX i ON orders ("Mixed %Case")',
     ),
-    "partitioned": (RenameColumn("log", "note", "remark"), "log", "CREATE INDEX log_note ON log (note)"),
+    "partitioned": (RenameColumn("log", "note", "remark"), "log", index_of_log("note")),
     "schema": (RenameColumn("Order", "Full Name", "Name", schema="shop"), 'shop."Order"', ""),
 }
 
@@ -59,10 +59,10 @@ def test_it_goes_all_the_way_and_each_step_down_and_up_again_with_the_data(
     (name,) = project.rows("SELECT name FROM dataarch_rollout.backfills")[0]
     project.backfill(str(name))
     assert project.rows(f"SELECT id, {new} FROM {place} ORDER BY id") == before
-    project.there_and_back(*late)
+    project.there_and_back(*late, fills=True)
     assert project.rows(f"SELECT id, {new} FROM {place} ORDER BY id") == before
     assert change.old not in [name for (name,) in project.rows(COLUMNS.format(place))]
-    project.down("0001")
+    project.all_the_way_down()
     assert project.schema() == bare
     assert project.rows(f"SELECT id, {old} FROM {place} ORDER BY id") == before
 
@@ -94,7 +94,10 @@ def test_what_was_on_the_column_is_on_its_successor(project: Project) -> None:
         "expand_rename_orders_note.py",
         "expand_index_rename_orders_note.py",
         "backfill_rename_orders_note.py",
+        "contract_check_rename_orders_note.py",
         "contract_validate_rename_orders_note.py",
+        "contract_loosen_rename_orders_note.py",
+        "contract_turn_rename_orders_note.py",
         "contract_rename_orders_note.py",
     ]
     project.up("0004")
@@ -123,7 +126,8 @@ def test_the_printed_sql_does_the_same_when_psql_runs_it(project: Project) -> No
     project.backfill("rename_orders_note")
     project.psql(project.script("0004:head"))
     printed = project.schema()
-    project.down("0004")
+    project.all_the_way_down("0004")
+    project.backfill("rename_orders_note")
     project.up()
     assert project.schema() == printed
     assert project.rows("SELECT remark FROM orders WHERE id = 7") == [("note 7",)]
@@ -135,14 +139,46 @@ def test_the_strongest_locks_of_each_phase(project: Project) -> None:
     assert strongest_locks(project, "0002") == {"orders": "AccessExclusiveLock"}
     assert strongest_locks(project, "0003").get("orders", "AccessShareLock") == "AccessShareLock"
     project.backfill("rename_orders_note")
-    assert strongest_locks(project, "0004")["orders"] == "ShareUpdateExclusiveLock"
-    assert strongest_locks(project, "0005")["orders"] == "AccessExclusiveLock"
+    assert strongest_locks(project, "0004")["orders"] == "AccessExclusiveLock"
+    assert strongest_locks(project, "0005")["orders"] == "ShareUpdateExclusiveLock"
+    assert strongest_locks(project, "0006")["orders"] == "AccessExclusiveLock"
+    assert strongest_locks(project, "0007")["orders"] == "AccessExclusiveLock"
+    assert strongest_locks(project, "0008")["orders"] == "AccessExclusiveLock"
+
+
+def test_a_row_that_is_not_filled_yet_can_be_changed_in_all_else(project: Project) -> None:
+    project.sql("ALTER TABLE orders ALTER note SET NOT NULL, ADD CHECK (note IS NOT NULL)")
+    project.write(RenameColumn("orders", "note", "remark"))
+    project.up("0003")
+    project.sql("UPDATE orders SET amount = 7 WHERE id = 5")
+    assert project.rows("SELECT note, remark, amount FROM orders WHERE id = 5") == [("note 5", None, 7)]
+
+
+def test_going_down_writes_no_row_and_refuses_to_go_on_before_the_old_name_is_whole(project: Project) -> None:
+    project.sql("ALTER TABLE orders ALTER note SET NOT NULL")
+    project.write(RenameColumn("orders", "note", "remark"))
+    project.up("0003")
+    project.backfill("rename_orders_note")
+    project.up()
+    project.down("0007")
+    project.sql("UPDATE orders SET remark = 'new' WHERE id = 1")
+    project.sql("UPDATE orders SET amount = 7 WHERE id = 2")
+    assert project.rows("SELECT note, remark FROM orders WHERE id <= 3 ORDER BY id") == [
+        ("new", "new"),
+        (None, "note 2"),
+        (None, "note 3"),
+    ]
+    with pytest.raises(NotVerified, match="backfill run rename_orders_note_back && dataarch backfill verify"):
+        project.down("0006")
+    project.backfill("rename_orders_note_back")
+    project.down("0006")
+    assert project.rows("SELECT count(*) FROM orders WHERE note = remark") == [(300,)]
 
 
 REFUSED = {
     "no column": (RenameColumn("orders", "notes", "x"), "", "no column notes.*Did you mean note"),
     "a name taken": (RenameColumn("orders", "note", "amount"), "", "has a column amount already"),
-    "the primary key": (RenameColumn("orders", "id", "x"), "", "orders_pkey"),
+    "the primary key": (RenameColumn("orders", "id", "x"), "", "orders_pkey.*which row is which.*mapped_column"),
     "the partition key": (RenameColumn("log", "at", "x"), "ALTER TABLE log DROP CONSTRAINT log_pkey", "partitioning"),
     "a view": (RenameColumn("orders", "note", "x"), "CREATE VIEW v AS SELECT note FROM orders", "view v"),
     "no primary key": (

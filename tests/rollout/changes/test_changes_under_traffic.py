@@ -1,89 +1,53 @@
-"""Who writes while a change goes up and down again is refused nothing, and loses nothing."""
+"""Both versions of an application write and read while a change goes there and back: nothing fails, nothing is lost."""
 
 from __future__ import annotations
-
-import threading
-from itertools import count
 
 import psycopg
 import pytest
 
-from dataarch.database.settings import Settings
-from dataarch.rollout import changes
-from dataarch.rollout.drafting.draft import Change
 from fixtures.servers import libpq
 from rollout.changes.change_support import Project
+from rollout.changes.traffic import Orm, Sql, Threads
+from rollout.changes.traffic_books import Form
+from rollout.changes.traffic_cases import CASES, Case, PlainCustomer
+from rollout.changes.traffic_road import Road, books_of, prepared
 
 pytestmark = pytest.mark.migration
 
 ROWS = 3000
 
-FILLED = f"""
-INSERT INTO orders SELECT n, n % 20 + 1, 0, 'note ' || n FROM generate_series(301, {ROWS}) AS n;
-UPDATE orders SET amount = 0;
-CREATE INDEX by_note ON orders (note);
-"""
 
-CHANGES: dict[str, tuple[Change, str | None]] = {
-    "rename-column": (changes.RenameColumn("orders", "note", "remark"), "contract_rename"),
-    "change-type": (changes.ChangeType("orders", "amount", "bigint"), "contract_type"),
-    "split-columns": (
-        changes.SplitColumns("orders", "note", into=("a=split_part(note, ' ', 1)", "b=note"), back="b"),
-        "contract_split",
-    ),
-    "set-not-null": (changes.SetNotNull("orders", "note"), None),
-    "add-column": (changes.AddColumn("orders", "t", "uuid", default="gen_random_uuid()", not_null=True), None),
-    "add-check": (changes.AddCheck("orders", "ck", "amount >= 0"), None),
-    "add-foreign-key": (changes.AddForeignKey("orders", "customer_id", "customers"), None),
-    "add-unique": (changes.AddUnique("orders", ("id", "note")), None),
-    "add-index": (changes.AddIndex("orders", ("note", "amount")), None),
-    "drop-index": (changes.DropIndex("orders", "by_note"), None),
-    "drop-column": (changes.DropColumn("orders", "Mixed %Case"), None),
-}
-
-
-class Writer(threading.Thread):
-    """The version of the application that is there before the change."""
-
-    def __init__(self, settings: Settings) -> None:
-        super().__init__()
-        self.url = libpq(settings.owner)
-        self.ended = threading.Event()
-        self.written = 0
-        self.refused: list[str] = []
-
-    def run(self) -> None:
-        """Write until told to end."""
-        statement = "UPDATE orders SET note = %s, amount = amount + 1 WHERE id = %s"
-        with psycopg.connect(self.url, autocommit=True) as connection:
-            for number in count(1):
-                if self.ended.is_set():
-                    return
-                try:
-                    connection.execute(statement, [f"v {number}", number * 7919 % ROWS + 1])
-                    self.written += 1
-                except psycopg.Error as error:
-                    self.refused.append(str(error))
-
-
-@pytest.mark.parametrize(("change", "last"), CHANGES.values(), ids=CHANGES.keys())
-def test_who_writes_is_refused_nothing_and_loses_nothing(project: Project, change: Change, last: str | None) -> None:
-    project.sql(FILLED)
-    names = project.write(change)
-    # what comes after it is for when this version no longer runs
-    numbers = [name[:4] for name in names if last is None or last not in name]
-    backfill = next((name[:4] for name in names if "_backfill_" in name), None)
-    writer = Writer(project.settings)
-    writer.start()
+@pytest.mark.parametrize("case", CASES.values(), ids=CASES.keys())
+def test_no_statement_fails_and_every_row_is_as_written_there_and_back(project: Project, case: Case) -> None:
+    prepared(project, case, ROWS)
+    books, url = books_of(case, ROWS), libpq(project.settings.owner)
+    previous = Threads("the previous version", case.previous, books, url)
+    following = Threads("the next version", case.following, books, url)
+    road = Road(project, case, previous, following, books)
     try:
-        if backfill is not None:
-            project.up(backfill)
-            project.backfill(names[0].removesuffix(".py").partition("_expand_")[2])
-        project.up(numbers[-1])
-        project.down("0001")
+        wrong = road.travel()
     finally:
-        writer.ended.set()
-        writer.join()
-    assert writer.refused == []
-    assert writer.written > 0
-    assert project.rows("SELECT sum(amount)::int, count(note)::int FROM orders") == [(writer.written, ROWS)]
+        previous.stop()
+        following.stop()
+    assert previous.failed + following.failed == []
+    assert wrong == []
+
+
+PREPARED = "SELECT count(*) FROM pg_prepared_statements"
+
+
+def test_statements_are_prepared_by_the_server_so_that_a_star_would_fail_once_a_column_comes(project: Project) -> None:
+    by_sql, by_sessions = Sql(libpq(project.settings.owner)), Orm(libpq(project.settings.owner))
+    form, connection = Form(PlainCustomer), by_sql.connection
+    for hands in (by_sql, by_sessions):
+        hands.several(form, 1, 5)
+    with by_sessions.engine.connect() as session:
+        prepared = [connection.execute(PREPARED).fetchone(), session.exec_driver_sql(PREPARED).fetchone()]
+    connection.execute("SELECT * FROM customers WHERE id = %s", [7])
+    project.sql("ALTER TABLE customers ADD state text")
+    assert len(by_sql.several(form, 1, 5)) == len(by_sessions.several(form, 1, 5)) == 5
+    with pytest.raises(psycopg.errors.FeatureNotSupported, match="cached plan must not change result type"):
+        connection.execute("SELECT * FROM customers WHERE id = %s", [7])
+    by_sql.close()
+    by_sessions.close()
+    assert all(found and found[0] > 0 for found in prepared)

@@ -210,6 +210,7 @@ KEPT = {
     """,
     "a constraint": "op.drop_constraint('fk', 'users')",
     "NOT NULL": "op.alter_column('users', 'name', nullable=True)",
+    "an index of partitions comes back": "op.create_partitioned_index('i', 'orders', ['tenant_id', 'note'])",
     "a backfill forgotten": "op.forget_backfill('users_name', 'users', sets={'name': 'upper(name)'})",
 }
 

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import sys
 from array import array
-from collections.abc import Sequence
+from bisect import bisect_left
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from operator import le
 from uuid import UUID
 
 from dataarch.errors import DataArchError, InvalidValue
@@ -116,14 +118,17 @@ class WrittenIds:
         ids = (digits[at : at + 32] for at in range(0, len(digits), 32))
         return [f"{one[:8]}-{one[8:12]}-{one[12:16]}-{one[16:20]}-{one[20:]}" for one in ids]
 
-    def part(self, begin: int, end: int) -> WrittenIds:
-        """Return those of the rows from one place up to another, counted from the first of them."""
-        part = WrittenIds()
-        for at, place in enumerate(self.places):
-            if begin <= place < end:
-                part.places.append(place - begin)
-                part._ids += self._ids[16 * at : 16 * at + 16]
-        return part
+    def parts(self, ends: Sequence[int]) -> Iterator[WrittenIds]:
+        """Give those of the rows up to each of these places, counted from the place before."""
+        rows = self._by_place()
+        begin = first = 0
+        for end in ends:
+            last = bisect_left(rows.places, end, first)
+            part = WrittenIds()
+            part.places.extend([place - begin for place in rows.places[first:last]])
+            part._ids += rows._ids[16 * first : 16 * last]
+            yield part
+            begin, first = end, last
 
     def add(self, ids: bytes, numbers: bytes, start: int, places: Sequence[int]) -> None:
         """Take ids of 16 bytes each, and what :attr:`places` to look up from ``start``, 4 bytes each, big end first."""
@@ -133,3 +138,12 @@ class WrittenIds:
         self._ids += ids
         same = isinstance(places, range) and not start
         self.places.extend(found if same else [start + places[at] for at in found])
+
+    def _by_place(self) -> WrittenIds:
+        if all(map(le, self.places, self.places[1:])):
+            return self
+        ordered = WrittenIds()
+        for at in sorted(range(len(self.places)), key=self.places.__getitem__):
+            ordered.places.append(self.places[at])
+            ordered._ids += self._ids[16 * at : 16 * at + 16]
+        return ordered

@@ -17,6 +17,7 @@ from sqlalchemy.orm import Session
 from sqlalchemy.util import await_only
 
 from dataarch.database.error_mapping import named_error
+from dataarch.database.interrupts import interrupts_held
 from dataarch.errors import ConstraintError
 
 __all__ = ["Wire"]
@@ -66,7 +67,7 @@ class Wire:
                 # asked, so that an error nobody waited for is not reported as lost
                 task.cancelled() or task.exception()
             return
-        with ThreadPoolExecutor(1, thread_name_prefix="dataarch-bulk") as pool:
+        with interrupts_held(), ThreadPoolExecutor(1, thread_name_prefix="dataarch-bulk") as pool:
             future = pool.submit(_asked_sync, self._driver, statement, ())
             yield lambda: _outcome(future)
 

@@ -63,8 +63,12 @@ def _refuse(operations: Operations, operation: PartitioningChangedOp) -> NoRetur
     raise InvalidPartitioning(
         f"The table {operation.table_name} is {was}, and its model says {becomes}: PostgreSQL cannot change that in "
         "place.",
-        hint="Take the change out of the model; or make a new table as the model says, copy the rows, and swap the "
-        "names, in revisions of your own in place of this one.",
+        hint="Take the change out of the model; or put another revision in the place of this one: "
+        + (
+            f"dataarch revision partition-table {operation.table_name} COLUMN writes it."
+            if operation.was is None
+            else "make a new table as the model says, copy the rows, and swap the names."
+        ),
         table=operation.table_name,
     )
 

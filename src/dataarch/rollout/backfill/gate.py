@@ -11,7 +11,7 @@ from dataarch.partitions.quoting import ident, literal
 from dataarch.rollout.backfill.at_once import fill_at_once
 from dataarch.rollout.backfill.books import SCHEMA, Record, record_of
 from dataarch.rollout.backfill.session import one_row, seeing_all, send
-from dataarch.rollout.dual_write import in_force
+from dataarch.rollout.dual_write import faults, faults_sql
 
 __all__ = ["refusal_sql", "require"]
 
@@ -47,16 +47,16 @@ def require(connection: Connection, name: str, *, at_once: int = 0) -> None:
         if at_once and fill_at_once(connection, record, at_once):
             return
         raise NotVerified(f"{said[0]}.", hint=said[1], table=record.table_name)
-    if record.dual_write and not in_force(connection, name):
+    if record.dual_write and (why := faults(connection, name)):
         raise NotVerified(
-            f"The dual write {name} is no longer in force, so rows may have come to differ since they were compared.",
-            hint=f"Put it in force again; then run: {_commands(name, '--again')}.",
+            f"The backfill {name} is no ground to go on: {_not_in_force(name)}: {' '.join(why)}",
+            hint=_in_force_again(name),
             table=record.table_name,
         )
 
 
 def refusal_sql(name: str) -> str:
-    """Return a DO block that refuses as :func:`require` does, for scripts; it cannot ask for the dual write."""
+    """Return a DO block that refuses as :func:`require` does, for scripts; it knows no ``at_once``."""
     of = literal(name)
     return f"""
 DO $gate$
@@ -64,32 +64,41 @@ DECLARE
     found record;
     row_security_before text := current_setting('row_security');
     empty boolean;
-    said text;
+    why text;
+    hint text := {literal(f"Run: {_commands(name)}.")};
+    asked record;
 BEGIN
     IF to_regclass('{SCHEMA}.backfills') IS NULL THEN
-        said := 'it was never registered';
+        why := 'it was never registered';
     ELSE
         SELECT *, (SELECT count(*) FROM {SCHEMA}.backfill_failures AS f WHERE f.name = b.name) AS failures
             INTO found FROM {SCHEMA}.backfills AS b WHERE name = {of} FOR SHARE;
         IF found.name IS NULL THEN
-            said := 'it was never registered';
+            why := 'it was never registered';
         ELSE
             PERFORM set_config('row_security', 'off', true);
             EXECUTE format('SELECT NOT EXISTS (SELECT FROM %I.%I)', found.schema_name, found.table_name) INTO empty;
             PERFORM set_config('row_security', row_security_before, true);
-            said := CASE WHEN empty THEN NULL
+            why := CASE WHEN empty THEN NULL
                 WHEN found.started_at IS NULL THEN 'it was never run'
                 WHEN found.finished_at IS NULL THEN 'it has not finished'
                 WHEN found.failures > 0 THEN format('%s rows could not be filled', found.failures)
                 WHEN found.differing > 0 THEN format('%s rows differ: %s', found.differing, found.differences)
                 WHEN found.verified_at IS NULL OR found.verified_digest IS DISTINCT FROM found.digest
                     THEN 'it is not verified' END;
+            IF why IS NULL AND found.dual_write AND NOT empty THEN
+                EXECUTE {literal(faults_sql(name))} INTO asked;
+                IF asked.told <> '{{}}' THEN
+                    why := {literal(f"{_not_in_force(name)}: ")} || array_to_string(asked.told, ' ');
+                    hint := {literal(_in_force_again(name))};
+                END IF;
+            END IF;
         END IF;
     END IF;
-    IF said IS NOT NULL THEN
+    IF why IS NOT NULL THEN
         RAISE EXCEPTION USING ERRCODE = 'DA020',
-            MESSAGE = format('The backfill %s is no ground to go on: %s', {of}, said),
-            HINT = {literal(f"Run: {_commands(name)}.")};
+            MESSAGE = format('The backfill %s is no ground to go on: %s', {of}, why),
+            HINT = hint;
     END IF;
 END
 $gate$
@@ -157,6 +166,14 @@ def _commands(name: str, option: str = "") -> str:
 
 def _verify(name: str) -> str:
     return f"dataarch backfill verify {_shell(name)}"
+
+
+def _not_in_force(name: str) -> str:
+    return f"the dual write {name} is no longer in force, so rows may have come to differ since they were compared"
+
+
+def _in_force_again(name: str) -> str:
+    return f"Put it in force again; then run: {_commands(name, '--again')}."
 
 
 def _shell(name: str) -> str:

@@ -14,6 +14,7 @@ from threading import Thread
 from sqlalchemy import Connection, Engine
 from sqlalchemy.exc import DBAPIError
 
+from dataarch.database.interrupts import Interrupts, interrupts_held
 from dataarch.errors import DataArchError, LockTimeout, ServerUnreachable
 from dataarch.partitions.quoting import literal
 from dataarch.rollout.backfill.alone import alone
@@ -191,18 +192,19 @@ class _Run:
             Thread(target=Worker(self._job).run, name=f"backfill {self._name} {number}", daemon=True)
             for number in range(self._options.workers)
         ]
-        for thread in threads:
-            thread.start()
-        try:
-            if error := self._listen(watching, len(threads)):
-                raise error
-        finally:
-            self._job.stop.set()
+        with interrupts_held() as interrupts:
             for thread in threads:
-                thread.join()
+                thread.start()
+            try:
+                if error := self._listen(watching, len(threads), interrupts):
+                    raise error
+            finally:
+                self._job.stop.set()
+                for thread in threads:
+                    thread.join()
         self._job.stop.clear()
 
-    def _listen(self, watching: Connection, running: int) -> BaseException | None:
+    def _listen(self, watching: Connection, running: int, interrupts: Interrupts) -> BaseException | None:
         first: BaseException | None = None
         next_look = time.monotonic() + WATCHED_EVERY
         while running:
@@ -220,6 +222,7 @@ class _Run:
             if time.monotonic() >= next_look:
                 self._look(watching)
                 next_look = time.monotonic() + WATCHED_EVERY
+            interrupts.check()
         return first
 
     def _hear(self, told: Batch | Waits) -> None:

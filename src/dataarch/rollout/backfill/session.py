@@ -56,12 +56,17 @@ SETTINGS = (
     "SET jit = off",
 )
 
+FOR_BATCHES = "SET synchronous_commit = off"
+"""A batch and the note of it are one transaction: a server that crashes forgets both of its last ones, or none. Whoever
+notes the end waits for the disk, and with that for all before."""
+
 
 @contextmanager
-def session(engine: Engine, name: str, *, autocommit: bool = False) -> Iterator[Connection]:
+def session(engine: Engine, name: str, *, for_batches: bool = False) -> Iterator[Connection]:
     """Open a connection with a backfill's settings; it is closed at the end, and goes back to no pool.
 
-    With ``autocommit``, transactions are begun and ended by statements, which can travel :func:`together` with others.
+    One ``for_batches`` is in autocommit mode: transactions are begun and ended by statements, which can travel
+    :func:`together` with others; and none waits for the disk.
     """
     with engine.connect() as connection:
         try:
@@ -69,9 +74,9 @@ def session(engine: Engine, name: str, *, autocommit: bool = False) -> Iterator[
             cast("psycopg.Connection[Any]", connection.connection.driver_connection).prepare_threshold = None
             options = connection.execution_options(no_parameters=True)
             label = "SET application_name = '{}'".format(f"dataarch backfill {name}"[:60].replace("'", "''"))
-            options.exec_driver_sql("; ".join((*SETTINGS, label)))
+            options.exec_driver_sql("; ".join((*SETTINGS, label, *([FOR_BATCHES] if for_batches else []))))
             options.commit()
-            if autocommit:
+            if for_batches:
                 options = options.execution_options(isolation_level="AUTOCOMMIT")
             yield options
         finally:

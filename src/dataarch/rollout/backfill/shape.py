@@ -36,13 +36,16 @@ WHERE relkind <> 'p' ORDER BY nspname, relname
 # a unique index whose order is the one that > and ORDER BY have, over columns that are never NULL, of every row
 KEYS = """
 SELECT indisprimary AS first, array_agg(attname::text ORDER BY place) AS columns,
-       array_agg(format_type(atttypid, atttypmod) ORDER BY place) AS types
+       array_agg(format_type(atttypid, atttypmod) || CASE WHEN attcollation <> typcollation
+           THEN format(' COLLATE %s.%I', collnamespace::regnamespace, collname) ELSE '' END ORDER BY place) AS types
 FROM pg_index
 JOIN pg_class AS index ON index.oid = indexrelid
 JOIN pg_am ON pg_am.oid = relam AND amname = 'btree'
 CROSS JOIN LATERAL unnest(indkey::int2[]) WITH ORDINALITY AS place_of(number, place)
 JOIN pg_attribute ON attrelid = indrelid AND attnum = place_of.number
 JOIN pg_opclass ON pg_opclass.oid = indclass[place - 1]
+JOIN pg_type ON pg_type.oid = atttypid
+LEFT JOIN pg_collation ON pg_collation.oid = attcollation
 WHERE indrelid = {oid}::oid AND indisunique AND indisvalid AND indpred IS NULL AND indexprs IS NULL
   AND place <= indnkeyatts
 GROUP BY indexrelid, indisprimary, indnkeyatts
@@ -52,21 +55,26 @@ HAVING count(*) = indnkeyatts
 ORDER BY indisprimary DESC, count(*), indexrelid
 """
 
-# values of these types have no =, or one that is true of values that differ
-COLUMNS = """
+AS_TEXT = """(attcollation <> 0 OR EXISTS (
+           SELECT FROM pg_type AS own
+           JOIN pg_type AS base ON base.oid = CASE own.typtype WHEN 'd' THEN own.typbasetype ELSE own.oid END
+           JOIN pg_type AS element ON element.oid = CASE WHEN base.typcategory = 'A' AND base.typelem <> 0
+                                                         THEN base.typelem ELSE base.oid END
+           WHERE own.oid = atttypid AND element.typnamespace = 'pg_catalog'::regnamespace
+             AND (element.typcategory = 'G' OR element.typname IN ('json', 'xml'))))"""
+"""Whether values of a column of ``pg_attribute`` can only be compared as text: their type has no ``=``, or one that is
+true of values that differ, as of texts where their collation says so."""
+
+COLUMNS = f"""
 SELECT attname::text AS name, format_type(atttypid, atttypmod) AS type, attgenerated <> '' AS generated,
-       element.typnamespace = 'pg_catalog'::regnamespace
-           AND (element.typcategory = 'G' OR element.typname IN ('json', 'xml')) AS as_text
-FROM pg_attribute JOIN pg_type ON pg_type.oid = atttypid
-JOIN pg_type AS element ON element.oid = CASE WHEN pg_type.typcategory = 'A' THEN pg_type.typelem
-                                              WHEN pg_type.typtype = 'd' THEN pg_type.typbasetype ELSE pg_type.oid END
-WHERE attrelid = {oid}::oid AND attnum > 0 AND NOT attisdropped
+       {AS_TEXT} AS as_text
+FROM pg_attribute WHERE attrelid = {{oid}}::oid AND attnum > 0 AND NOT attisdropped
 """
 
 
 @dataclass(frozen=True, slots=True)
 class Column:
-    """A column of the key: its name and its type, as SQL has them."""
+    """A column of the key: its name and its type, as SQL has them, with its collation where the type has another."""
 
     name: str
     type: str
@@ -74,7 +82,7 @@ class Column:
 
 @dataclass(frozen=True, slots=True)
 class Filled:
-    """A column that is filled; ``as_text`` says that its values can only be compared as text."""
+    """A column that is filled; ``as_text`` says that its values can only be compared as text, to the byte."""
 
     name: str
     type: str

@@ -14,7 +14,10 @@ from dataarch.partitions.quoting import ident, literal
 from dataarch.rollout.backfill.definition import Definition
 from dataarch.rollout.backfill.shape import Column, Filled, Shape
 
-__all__ = ["Comparison", "Key", "Statements", "array", "pieces"]
+__all__ = ["TO_THE_BYTE", "Comparison", "Key", "Statements", "array", "pieces"]
+
+TO_THE_BYTE = '::text COLLATE "C"'
+"""What follows a value that is compared to the byte, whatever its type and collation call equal."""
 
 Key = tuple[str, ...]
 """Values of a key as text, in the order of its columns."""
@@ -212,9 +215,9 @@ def _value(column: Column, value: str) -> str:
 
 
 def _is(one: Filled) -> str:
-    return f"{ident(one.name)}{'::text' if one.as_text else ''} IS"
+    return f"{ident(one.name)}{TO_THE_BYTE if one.as_text else ''} IS"
 
 
 def _expected(one: Filled) -> str:
     cast = f"CAST(({one.expression}\n) AS {one.type})"
-    return f"{cast}::text" if one.as_text else cast
+    return f"{cast}{TO_THE_BYTE}" if one.as_text else cast

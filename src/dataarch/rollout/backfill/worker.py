@@ -81,7 +81,7 @@ class Worker:
     def _connected(self) -> bool:
         """Work on a connection until all is done; return False where it broke and another one is worth a try."""
         try:
-            with session(self._job.engine, self._job.record.name, autocommit=True) as connection:
+            with session(self._job.engine, self._job.record.name, for_batches=True) as connection:
                 self._work(connection)
         except FAILURES as wrong:
             error = named(wrong)

@@ -71,8 +71,9 @@ class AddForeignKey:
                     f"Foreign key {adding.constraint_name}: {says}.",
                     "It is made partition by partition, because PostgreSQL before 18 has none that is not valid on a "
                     "partitioned table. It refuses if a row refers to none; correct it and run the revision again.",
-                    "Locks: SHARE ROW EXCLUSIVE on both tables for a moment: nobody waits for longer than 0.1 s. SHARE "
-                    "UPDATE EXCLUSIVE on a partition while its rows are looked up: readers and writers go on.",
+                    "Locks: SHARE ROW EXCLUSIVE on both tables, and ACCESS EXCLUSIVE on the one referred to, for a "
+                    "moment: nobody waits for longer than 0.1 s. SHARE UPDATE EXCLUSIVE on a partition while its rows "
+                    "are looked up: readers and writers go on.",
                     f"Going down: ACCESS EXCLUSIVE on both tables and all partitions, {MOMENT}.",
                 ),
                 (making,),

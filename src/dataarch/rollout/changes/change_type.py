@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
 from typing import Annotated
 
@@ -11,11 +12,13 @@ from sqlalchemy import Connection, text
 from sqlalchemy.types import NullType
 
 from dataarch.errors import InvalidChange
+from dataarch.rollout.drafting.both_forms import Turned
 from dataarch.rollout.drafting.carried import Carried, Successor
 from dataarch.rollout.drafting.copies import COPY, copied, told
 from dataarch.rollout.drafting.dependents import Dependents, dependents_of
 from dataarch.rollout.drafting.directives import Sql
 from dataarch.rollout.drafting.draft import Draft, Phase
+from dataarch.rollout.drafting.expressions import renamed
 from dataarch.rollout.drafting.naming import quoted, trimmed, word
 from dataarch.rollout.drafting.replacement import NewColumn, Replacement
 from dataarch.rollout.drafting.tables import Column, Table, table_of
@@ -23,6 +26,8 @@ from dataarch.rollout.drafting.text import MOMENT, docstring
 from dataarch.rollout.drafting.types import Kind, kind_of
 
 __all__ = ["ChangeType"]
+
+COLLATE = re.compile(r"\bcollate\b", re.IGNORECASE)
 
 FILES = text(
     f"""
@@ -55,7 +60,7 @@ class ChangeType:
         """Return expand alone where no row has to be written anew; else expand, backfill and contract."""
         table = table_of(connection, self.table, self.schema)
         column = table.column(self.column)
-        kind = kind_of(connection, self.type)
+        kind = self._kind(connection, column)
         if kind.kind == column.kind:
             raise InvalidChange(
                 f"The column {quoted(self.column)} of {table.sql} is {kind.kind} already.",
@@ -68,9 +73,17 @@ class ChangeType:
             return [self._at_once(table, column, kind)]
         return self._by_way_of_another(table, column, kind, along)
 
+    def _kind(self, connection: Connection, column: Column) -> Kind:
+        """Return the new type, with the old one's collation where none is written and it can have one."""
+        kind = kind_of(connection, self.type)
+        if kind.collated is None or not column.collated or COLLATE.search(self.type):
+            return kind
+        return kind_of(connection, kind.kind + column.collated)
+
     def _by_way_of_another(self, table: Table, column: Column, kind: Kind, along: Dependents) -> list[Draft]:
-        meanwhile = trimmed(f"{column.name}_new")
+        meanwhile, afterwards = trimmed(f"{column.name}_new"), trimmed(f"{column.name}_old")
         table.free(meanwhile)
+        table.free(afterwards)
         forward = self.using or f"{quoted(column.name)}::{kind.kind}"
         backward = self.back or f"{quoted(meanwhile)}::{column.kind}"
         return Replacement(
@@ -91,7 +104,19 @@ class ChangeType:
             backward={column.name: backward},
             along=along,
             carried=(Carried(table, Successor(column.name, meanwhile, kind.kind, forward), along),),
+            other_names=self._turned(table, column, kind),
         ).drafts()
+
+    def _turned(self, table: Table, column: Column, kind: Kind) -> Turned:
+        """Return how the columns follow from each other once the new one has the name."""
+        meanwhile, afterwards = trimmed(f"{column.name}_new"), trimmed(f"{column.name}_old")
+        names = {column.name: afterwards, meanwhile: column.name}
+        forward, backward = f"{quoted(afterwards)}::{kind.kind}", f"{quoted(column.name)}::{column.kind}"
+        if self.using is not None:
+            forward = renamed(table, self.using, names, kinds={meanwhile: kind.kind})
+        if self.back is not None:
+            backward = renamed(table, self.back, names, kinds={meanwhile: kind.kind})
+        return Turned({column.name: afterwards}, {column.name: forward}, {afterwards: backward})
 
     def _default(self, table: Table, column: Column, kind: Kind) -> str | None:
         """Return the default as the server writes it for the new type."""
@@ -119,7 +144,8 @@ class ChangeType:
                 "Going down reads every row under the same lock, and fails if one does not fit.",
             ),
             (_altered(table, column.name, kind),),
-            (_altered(table, column.name, Kind(column.kind, column.type, rewrites=False)),),
+            (_altered(table, column.name, column.as_kind),),
+            {"changing-column-type": "the server was asked: it writes no row anew"},
         )
 
 

@@ -9,6 +9,7 @@ from sqlalchemy import Connection
 
 from dataarch.errors import InvalidChange
 from dataarch.rollout.drafting.dependents import Dependents, dependents_of
+from dataarch.rollout.drafting.directives import Again
 from dataarch.rollout.drafting.draft import Draft, Phase
 from dataarch.rollout.drafting.naming import quoted, word
 from dataarch.rollout.drafting.on_table import OnTable
@@ -52,10 +53,10 @@ class DropColumn:
             docstring(
                 f"Column {quoted(column.name)} of {table.sql} may be left out by those who write.",
                 f"Locks: ACCESS EXCLUSIVE on the table, {MOMENT}.",
-                "Going down fails where rows without a value have come meanwhile, and reads the whole table.",
+                "Going down fails where rows without a value have come meanwhile; readers and writers go on.",
             ),
             (on.nullable(column.name, nullable=True),),
-            (on.nullable(column.name, nullable=False),),
+            Again.together([on.not_null_again(column.name)]),
         )
 
     def _contract(self, table: Table, column: Column, along: Dependents) -> Draft:
@@ -63,6 +64,9 @@ class DropColumn:
         # a sequence of its own goes with the column
         default = None if column.made_by else column.default
         back = [on.add_column(column.name, column.kind, column.type)]
+        if along.names:
+            # they are made in transactions of their own, and if killed there, going down begins once more
+            back = [on.add_column_again(column.name, column.kind)]
         if default is not None:
             # afterwards, so that it is not taken for what the rows had
             back.append(on.default(column.name, default))
@@ -72,11 +76,15 @@ class DropColumn:
             docstring(
                 f"Without the column {quoted(column.name)} of {table.sql}.",
                 f"Locks: ACCESS EXCLUSIVE on the table, {MOMENT}.",
-                f"With it go: {along.names}." if along.names else "",
+                f"With it go: {along.names}. Going down makes them anew while everybody goes on."
+                if along.names
+                else "",
                 "ITS VALUES ARE LOST: going down brings the column back without any. A version of the application "
                 "that still reads or writes it fails after this.",
             ),
             (on.drop_column(column.name),),
-            (*back, *along.restored()),
-            {"ban-drop-column": "no version uses it any more; the docstring says what is lost"},
+            Again.together([Again(tuple(back), ()), along.restored()]),
+            {
+                "ban-drop-column": "no version uses it any more; the docstring says what is lost",
+            },
         )

@@ -13,7 +13,6 @@ from dataarch.rollout.drafting.draft import Draft
 from dataarch.rollout.drafting.naming import quoted, word
 from dataarch.rollout.drafting.replacement import NewColumn, Replacement
 from dataarch.rollout.drafting.tables import table_of
-from dataarch.rollout.drafting.types import Kind
 
 __all__ = ["RenameColumn"]
 
@@ -41,7 +40,7 @@ class RenameColumn:
             new=(
                 NewColumn(
                     self.new,
-                    Kind(column.kind, column.type, rewrites=False),
+                    column.as_kind,
                     nullable=column.nullable,
                     default=column.default,
                     final=self.new,

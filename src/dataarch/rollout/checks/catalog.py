@@ -11,8 +11,8 @@ from sqlalchemy.types import Float
 
 from dataarch.models.tenancy import tenant_column
 from dataarch.rollout.checks.rendered import RevisionSql, Sent
-from dataarch.rollout.checks.tokens import name_of, pieces
-from dataarch.rollout.operations import CreatePartitionedTableOp, EnableTenantIsolationOp
+from dataarch.rollout.checks.tokens import in_schema, mentions, name_of, pieces, table_of
+from dataarch.rollout.operations import CreatePartitionedTableOp, EnableTenantIsolationOp, PartitionTableOp
 
 __all__ = ["Catalog", "ForeignKey", "IndexMade", "Key", "TableMade", "foreign_keys_in", "indexes_in", "keys_in"]
 
@@ -26,11 +26,12 @@ class TableMade:
     """A table, as far as it is known.
 
     Attributes:
-        name: without its schema.
+        name: with its schema, unless that is public.
         columns: their types, in lower case.
         made_by: id of the revision that makes it; None where only the models know it.
         place: the revision and what makes it there.
         partitioned: whether it has partitions.
+        plain_in: ids of the revisions up to the one that has partitioned it, if one has.
         parent: the table that it is a partition of.
         guarded: whether it has a policy.
         guards_partitions: whether the partitions were guarded that it was made with.
@@ -42,10 +43,15 @@ class TableMade:
     made_by: str | None = None
     place: tuple[RevisionSql, Sent] | None = None
     partitioned: bool = False
+    plain_in: frozenset[str] = frozenset()
     parent: str | None = None
     guarded: bool = False
     guards_partitions: bool = False
     has_primary_key: bool = False
+
+    def partitioned_in(self, revision: str) -> bool:
+        """Whether a revision that does not make it finds partitions."""
+        return self.partitioned and revision not in self.plain_in
 
     @property
     def of_tenant(self) -> bool:
@@ -90,7 +96,9 @@ class Catalog:
     def __init__(self, revisions: Sequence[RevisionSql], metadata: MetaData | None = None) -> None:
         self.tables: dict[str, TableMade] = {}
         self.enums: set[str] = set()
+        self._seen: set[str] = set()
         for revision in revisions:
+            self._seen.add(revision.revision)
             for sent in revision.up:
                 self._operation(revision, sent)
                 for statement in sent.statements:
@@ -105,12 +113,17 @@ class Catalog:
 
     def _operation(self, revision: RevisionSql, sent: Sent) -> None:
         if isinstance(sent.operation, EnableTenantIsolationOp):
-            table = self.tables.setdefault(sent.operation.table_name, TableMade(sent.operation.table_name))
+            name = in_schema(sent.operation.table_name, sent.operation.schema)
+            table = self.tables.setdefault(name, TableMade(name))
             table.guarded = True
             self._guard_partitions(table)
         elif isinstance(sent.operation, CreatePartitionedTableOp):
-            name = sent.operation.table_name
+            name = in_schema(sent.operation.table_name, sent.operation.schema)
             self.tables.setdefault(name, TableMade(name, place=(revision, sent), partitioned=True))
+        elif isinstance(sent.operation, PartitionTableOp):
+            name = in_schema(sent.operation.table_name, sent.operation.schema)
+            table = self.tables.setdefault(name, TableMade(name))
+            table.partitioned, table.plain_in = True, frozenset(self._seen)
 
     def _read(self, revision: RevisionSql, sent: Sent, words: list[str]) -> None:
         if words[:1] == ["create"]:
@@ -125,14 +138,14 @@ class Catalog:
         if words[1:2] == ["type"] and "enum" in words:
             self.enums.add(name_of(words[2:]))
         elif words[1:2] == ["policy"] and "on" in words:
-            name = name_of(words[words.index("on") + 1 :])
+            name = table_of(words[words.index("on") + 1 :])
             self.tables.setdefault(name, TableMade(name)).guarded = True
         elif (start := _table_name(words)) is not None:
-            name = name_of(words[start:])
+            name = table_of(words[start:])
             table = TableMade(name, made_by=revision.revision, place=(revision, sent))
             table.partitioned = words.count("partition") > 0 and "by" in words[words.index("partition") :]
             if "of" in words and words[words.index("of") - 1] == "partition":
-                table.parent = name_of(words[words.index("of") + 1 :])
+                table.parent = table_of(words[words.index("of") + 1 :])
             for piece in pieces(words, start) if table.parent is None else ():
                 _column(table, piece)
             self.tables[name] = table
@@ -142,7 +155,7 @@ class Catalog:
         text = sent.sql.lower()
         if "create policy" in text and ("pg_inherits" in text or "pg_partition_tree" in text):
             for table in self.tables.values():
-                if table.name in text:
+                if mentions(text, table.name):
                     self._guard_partitions(table)
 
     def _guard_partitions(self, table: TableMade) -> None:
@@ -153,7 +166,8 @@ class Catalog:
                 partition.guarded = True
 
     def _model(self, table: Table) -> None:
-        known = self.tables.setdefault(table.name, TableMade(table.name))
+        name = in_schema(table.name, table.schema)
+        known = self.tables.setdefault(name, TableMade(name))
         known.partitioned = known.partitioned or bool(table.dialect_options["postgresql"]["partition_by"])
         known.guarded = known.guarded or tenant_column(table) is not None
         for column in table.columns:
@@ -194,7 +208,7 @@ def _table_name(words: Sequence[str]) -> int | None:
 
 def _altered(words: Sequence[str]) -> str:
     """Return the name of the table that ALTER TABLE is about."""
-    return name_of([word for word in words[2:] if word not in {"if", "exists", "only"}])
+    return table_of([word for word in words[2:] if word not in {"if", "exists", "only"}])
 
 
 def _actions(words: Sequence[str]) -> list[list[str]]:
@@ -223,7 +237,7 @@ def _constraints(words: Sequence[str]) -> Iterator[tuple[str, list[str]]]:
     """Yield each constraint and column that a statement makes, with its table."""
     if words[:1] == ["create"] and (start := _table_name(words)) is not None:
         for piece in pieces(words, start):
-            yield name_of(words[start:]), piece
+            yield table_of(words[start:]), piece
     elif words[:2] == ["alter", "table"]:
         for action in _actions(words):
             if action[:1] == ["add"]:
@@ -252,7 +266,7 @@ def foreign_keys_in(words: Sequence[str]) -> Iterator[ForeignKey]:
         if "references" in piece:
             place = piece.index("references")
             own = pieces(piece[:place], piece.index("foreign")) if "foreign" in piece[:place] else [piece]
-            yield ForeignKey(table, _names(own), name_of(piece[place + 1 :]), tuple(piece[place:]))
+            yield ForeignKey(table, _names(own), table_of(piece[place + 1 :]), tuple(piece[place:]))
 
 
 def indexes_in(words: Sequence[str]) -> Iterator[IndexMade]:
@@ -264,7 +278,7 @@ def indexes_in(words: Sequence[str]) -> Iterator[IndexMade]:
     method = "".join(rest[rest.index("using") + 1 :][:1]) if "using" in rest[:6] else "btree"
     head = [w for w in words[words.index("index") + 1 : on] if w not in {"concurrently", "if", "not", "exists"}]
     keys = tuple(tuple(name_of([word]) for word in key) for key in pieces(rest))
-    yield IndexMade(name_of(head), name_of(rest), method, keys, "unique" in words[:2], "concurrently" in words[:on])
+    yield IndexMade(name_of(head), table_of(rest), method, keys, "unique" in words[:2], "concurrently" in words[:on])
 
 
 def dropped_columns(words: Sequence[str]) -> Iterator[tuple[str, str | None]]:

@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from sqlalchemy import ForeignKeyConstraint, Table, UniqueConstraint
 
 from dataarch.rollout.checks.catalog import ForeignKey, IndexMade, Key
+from dataarch.rollout.checks.tokens import in_schema
 
 __all__ = ["model_foreign_keys", "model_indexes", "model_keys"]
 
@@ -21,7 +22,7 @@ def model_indexes(table: Table) -> Iterator[IndexMade]:
         )
         yield IndexMade(
             str(index.name),
-            table.name,
+            in_schema(table.name, table.schema),
             options["using"] or "btree",
             keys,
             unique=bool(index.unique),
@@ -31,14 +32,15 @@ def model_indexes(table: Table) -> Iterator[IndexMade]:
 
 def model_keys(table: Table) -> Iterator[Key]:
     """Yield the primary and unique keys of a model's table."""
+    name = in_schema(table.name, table.schema)
     if table.primary_key.columns:
-        yield Key(table.name, tuple(column.name for column in table.primary_key.columns), primary=True)
+        yield Key(name, tuple(column.name for column in table.primary_key.columns), primary=True)
     for constraint in table.constraints:
         if isinstance(constraint, UniqueConstraint):
-            yield Key(table.name, tuple(column.name for column in constraint.columns), primary=False)
+            yield Key(name, tuple(column.name for column in constraint.columns), primary=False)
     for index in table.indexes:
         if index.unique:
-            yield Key(table.name, tuple(column.name for column in index.columns), primary=False)
+            yield Key(name, tuple(column.name for column in index.columns), primary=False)
 
 
 def model_foreign_keys(table: Table) -> Iterator[ForeignKey]:
@@ -50,5 +52,7 @@ def model_foreign_keys(table: Table) -> Iterator[ForeignKey]:
                 for when, what in (("on delete", constraint.ondelete), ("on update", constraint.onupdate))
                 if what
             )
-            referred = constraint.elements[0].target_fullname.split(".")[-2]
-            yield ForeignKey(table.name, tuple(constraint.column_keys), referred, tuple(action.split()))
+            *schemas, referred, _ = constraint.elements[0].target_fullname.split(".")
+            schema = ".".join(schemas) or table.metadata.schema
+            name, columns = in_schema(table.name, table.schema), tuple(constraint.column_keys)
+            yield ForeignKey(name, columns, in_schema(referred, schema), tuple(action.split()))

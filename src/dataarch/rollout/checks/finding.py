@@ -7,6 +7,8 @@ from pathlib import Path
 
 __all__ = ["Finding", "Rule"]
 
+TABLES = ("table", "referred")
+
 
 @dataclass(frozen=True, slots=True)
 class Rule:
@@ -25,10 +27,12 @@ class Rule:
     instead: str
 
     def found(self, file: Path | None, line: int, what: str, /, **names: str) -> Finding:
-        """Return the finding at a place; ``names`` fill in the code."""
+        """Return the finding at a place; ``names`` fill in the code, tables with their schema, unless it is public."""
         code = self.instead
         for name, value in names.items():
-            code = code.replace(f"{{{name}}}", value)
+            schema, _, table = value.rpartition(".") if name in TABLES else ("", "", value)
+            code = code.replace(f"{{{name}}}", table)
+            code += f"\n# {table} is in the schema {schema}: say so" if schema else ""
         return Finding(self.name, file, line, what, self.blocks, self.why, code)
 
 

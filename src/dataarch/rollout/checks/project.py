@@ -16,6 +16,7 @@ from sqlalchemy.orm import DeclarativeBase
 from dataarch.errors import ConfigurationError
 from dataarch.rollout.checks.catalog import Catalog
 from dataarch.rollout.checks.rendered import RevisionSql, Sent, rendered
+from dataarch.rollout.checks.tokens import in_schema
 
 __all__ = ["Project"]
 
@@ -104,12 +105,12 @@ class Project:
         for mapper in registry.mappers if registry is not None else ():
             place = _written(mapper.class_)
             if place is not None and isinstance(mapper.local_table, Table):
-                found[mapper.local_table.name] = place
+                found[in_schema(mapper.local_table.name, mapper.local_table.schema)] = place
         return found
 
-    def place(self, table: str) -> tuple[Path | None, int]:
+    def place(self, table: str, schema: str | None) -> tuple[Path | None, int]:
         """Return where a model's table is written."""
-        file, line, _ = self.places.get(table, (None, 1, 1))
+        file, line, _ = self.places.get(in_schema(table, schema), (None, 1, 1))
         return file, line
 
 

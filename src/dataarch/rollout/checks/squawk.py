@@ -60,7 +60,7 @@ def check(project: Project) -> Iterator[Finding]:
         for said in _said(list(files)):
             revision = files[said["file"]]
             sent = _at(revision, int(said["line"]))
-            if not _answered_elsewhere(project, said["rule_name"], sent):
+            if not _answered_elsewhere(project, revision, said["rule_name"], sent):
                 yield _finding(revision, sent, said)
 
 
@@ -107,12 +107,12 @@ def _binary() -> str:
     return found
 
 
-def _answered_elsewhere(project: Project, rule: str, sent: Sent) -> bool:
+def _answered_elsewhere(project: Project, revision: RevisionSql, rule: str, sent: Sent) -> bool:
     """Return whether an own rule says more, or an operation of ours does it gently."""
     if sent.gentle:
         return True
     tables = [index.table for words in sent.statements for index in indexes_in(words)]
-    on_partitioned = any(project.catalog.table(table).partitioned for table in tables)
+    on_partitioned = any(project.catalog.table(table).partitioned_in(revision.revision) for table in tables)
     return rule == "require-concurrent-index-creation" and on_partitioned
 
 

@@ -10,7 +10,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator, Sequence
 
-__all__ = ["name_of", "pieces", "split", "statements", "within"]
+__all__ = ["in_schema", "mentions", "name_of", "pieces", "split", "statements", "table_of", "within"]
 
 TOKEN = re.compile(
     r"""
@@ -23,6 +23,8 @@ TOKEN = re.compile(
     """,
     re.VERBOSE | re.DOTALL,
 )
+
+DEFAULT_SCHEMA = "public"
 
 BLOCK_WORDS = frozenset({"begin", "then", "else", "loop"})
 """After these a statement of PL/pgSQL begins."""
@@ -94,10 +96,33 @@ def pieces(tokens: Sequence[str], start: int = 0) -> list[list[str]]:
 
 def name_of(tokens: Sequence[str]) -> str:
     """Return the name that begins here, without its schema and its quotes; empty where there is none."""
-    name = ""
+    return _parts(tokens)[-1]
+
+
+def table_of(tokens: Sequence[str]) -> str:
+    """Return the table whose name begins here, as :func:`in_schema` calls it; empty where there is none."""
+    *schemas, name = _parts(tokens)
+    return in_schema(name, schemas[-1] if schemas else None)
+
+
+def in_schema(name: str, schema: str | None) -> str:
+    """Return what a table is called here: with its schema, unless that is public, whatever the search path."""
+    return name if schema in {None, DEFAULT_SCHEMA} else f"{schema}.{name}"
+
+
+def mentions(text: str, table: str) -> bool:
+    """Return whether a text in lower case has a name that is the table's, or begins as it does."""
+    schema, _, name = table.lower().rpartition(".")
+    before = rf'(?<![\w."])"?{re.escape(schema or DEFAULT_SCHEMA)}"?\s*\.\s*"?'
+    bare = "" if schema else r'|(?<![\w."])"?'
+    return re.search(f"(?:{before}{bare}){re.escape(name)}", text) is not None
+
+
+def _parts(tokens: Sequence[str]) -> list[str]:
+    parts = [""]
     for place, sign in enumerate(tokens):
-        if place % 2 == 0:
-            name = sign
-        elif sign != ".":
+        if place % 2 and sign != ".":
             break
-    return name[1:-1].replace('""', '"') if name.startswith('"') else name
+        if place % 2 == 0:
+            parts.append(sign[1:-1].replace('""', '"') if sign.startswith('"') else sign)
+    return parts[1:] or parts

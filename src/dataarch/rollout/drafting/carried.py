@@ -12,10 +12,9 @@ from sqlalchemy import text
 from dataarch.errors import InvalidChange
 from dataarch.rollout.drafting.copies import COPY, copied, told
 from dataarch.rollout.drafting.dependents import Constraint, Dependents
-from dataarch.rollout.drafting.directives import Sql
+from dataarch.rollout.drafting.directives import Alone, Sql
 from dataarch.rollout.drafting.indexes import Index, created_by, definition, dropped_by, indexes_of
 from dataarch.rollout.drafting.naming import listed, quoted, string, trimmed
-from dataarch.rollout.drafting.on_table import OnTable
 from dataarch.rollout.drafting.tables import Table
 
 __all__ = ["Carried", "Rule", "Successor", "commented", "granted"]
@@ -126,29 +125,33 @@ class Carried:
         ]
 
     @property
-    def taking_over(self) -> list[Sql]:
-        """What is done once the old column is gone: constraints of their indexes, and the names that stay."""
-        done: list[Sql] = []
-        for one in self._indexes:
-            now, wanted = quoted(self.temporary(one.name)), self.final(one.name)
-            if one.constraint:
-                using = f"UNIQUE USING INDEX {now}"
-                done.append(Sql(f"ALTER TABLE {self.table.sql} ADD CONSTRAINT {quoted(wanted)} {using}"))
-            elif now != quoted(wanted):
-                done.append(Sql(f"ALTER INDEX {self._in_schema(self.temporary(one.name))} RENAME TO {quoted(wanted)}"))
-        return [*done, *self._renamed(back=False)]
+    def constrained(self) -> list[Sql]:
+        """What makes unique constraints of their indexes."""
+        return [
+            Sql(f"ALTER TABLE {self.table.sql} ADD CONSTRAINT {name} UNIQUE USING INDEX {name}")
+            for name in (quoted(self.temporary(one.name)) for one in self._indexes if one.constraint)
+        ]
 
     @property
-    def giving_back(self) -> list[MigrateOperation]:
-        """The same backwards, before the old column comes again."""
-        done: list[MigrateOperation] = [*self._renamed(back=True)]
+    def unconstrained(self) -> list[MigrateOperation]:
+        """The same backwards: indexes again, which are built while everybody goes on."""
+        done: list[MigrateOperation] = []
         for one in self._indexes:
-            now, wanted = self.final(one.name), self.temporary(one.name)
             if one.constraint:
-                done += [OnTable(self.table).drop_constraint(now, "unique"), self._creation(one)]
-            elif now != wanted:
-                done.append(Sql(f"ALTER INDEX {self._in_schema(now)} RENAME TO {quoted(wanted)}"))
+                name = quoted(self.temporary(one.name))
+                done.append(Alone(Sql(f"ALTER TABLE {self.table.sql} DROP CONSTRAINT IF EXISTS {name}")))
+                done.append(created_by(self.table, self._creation(one)))
         return done
+
+    @property
+    def taking_over(self) -> list[Sql]:
+        """What is done once the old column is gone: the names that stay."""
+        return self._renamed(back=False)
+
+    @property
+    def giving_back(self) -> list[Sql]:
+        """The same backwards, before the old column comes again."""
+        return self._renamed(back=True)
 
     def temporary(self, name: str) -> str:
         """Return what the successor's is called while both are there."""
@@ -167,12 +170,16 @@ class Carried:
         return re.compile(rf"(?<![^\W_]){re.escape(self.successor.old)}(?![^\W_])")
 
     def _renamed(self, *, back: bool) -> list[Sql]:
-        done: list[Sql] = []
-        for one in self.of.constraints:
-            both = (self.temporary(one.name), self.final(one.name))
-            if one.kind in KINDS and both[0] != both[1]:
-                now, wanted = map(quoted, reversed(both) if back else both)
-                done.append(Sql(f"ALTER TABLE {self.table.sql} RENAME CONSTRAINT {now} TO {wanted}"))
+        constraint = (f"ALTER TABLE {self.table.sql} RENAME CONSTRAINT ", " TO ")
+        index = (f"ALTER INDEX {'' if self.table.schema is None else quoted(self.table.schema) + '.'}", " RENAME TO ")
+        named = [(constraint, one.name) for one in self.of.constraints if one.kind in {*KINDS, "u"}]
+        named += [(index, one.name) for one in self.of.indexes]
+        done = []
+        for (begin, middle), name in named:
+            both = (self.temporary(name), self.final(name))
+            now, wanted = map(quoted, reversed(both) if back else both)
+            if now != wanted:
+                done.append(Sql(f"{begin}{now}{middle}{wanted}"))
         return done
 
     def _partitioned(self, one: Constraint) -> bool:
@@ -182,9 +189,6 @@ class Carried:
     def _indexes(self) -> list[Index]:
         unique = {one.name for one in self.of.constraints if one.kind == "u"}
         return [*self.of.indexes, *(one for one in indexes_of(self.table) if one.constraint in unique)]
-
-    def _in_schema(self, name: str) -> str:
-        return quoted(name, self.table.schema)
 
     def _creation(self, one: Index) -> CreateIndexOp:
         with copied(self.table) as connection:

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from alembic.operations import MigrateOperation
+from alembic.operations.ops import DropIndexOp
 from sqlalchemy import text
 
 from dataarch.errors import InvalidChange
-from dataarch.rollout.drafting.directives import Sql
-from dataarch.rollout.drafting.indexes import Index, indexes_of
+from dataarch.rollout.drafting.directives import Again, Alone, Sql
+from dataarch.rollout.drafting.indexes import Index, created_by, definition, index_of, indexes_of
 from dataarch.rollout.drafting.naming import quoted
 from dataarch.rollout.drafting.tables import Table
 
@@ -48,6 +50,18 @@ OF_TABLE = text(
     """
 )
 
+NOT_VALID = " NOT VALID"
+"""How the server's words for a constraint end that was not looked at for every row."""
+
+
+OF_OTHERS = "Change or drop that first, in a revision of its own."
+
+OF_KEY = (
+    "A key says which row is which, and has one form only while two versions run. For another name, let the model have "
+    'it: new_name = mapped_column("old_name", …). For another form, add a column with a unique key of its own, let '
+    "others refer to that, and drop this one when nobody does."
+)
+
 
 @dataclass(frozen=True, slots=True)
 class Constraint:
@@ -85,17 +99,45 @@ class Dependents:
         """Their names, for a sentence; empty if there are none."""
         return ", ".join([*(one.name for one in self.constraints), *(one.name for one in self.indexes)])
 
-    def restored(self) -> tuple[Sql, ...]:
-        """Return the statements that make them again."""
-        constraints = [
-            Sql(f"ALTER TABLE {self.table.sql} ADD CONSTRAINT {quoted(one.name)} {one.definition}")
-            for one in self.constraints
+    def dropped(self) -> tuple[MigrateOperation, ...]:
+        """Return the operations that drop them."""
+        return (
+            *(self._sql(f"DROP CONSTRAINT {quoted(one.name)}") for one in self.constraints),
+            *(DropIndexOp(one.name, self.table.name, schema=self.table.schema) for one in self.indexes),
+        )
+
+    def restored(self) -> Again:
+        """Return the operations that make them again, for the way down.
+
+        Rows are read after the strong locks are gone, but for what PostgreSQL makes in no other way: exclusion and
+        deferrable constraints, what is unique on a partitioned table, and before PostgreSQL 18 its foreign keys.
+        """
+        made, indexes, read = list[MigrateOperation](), [*self.indexes], list[MigrateOperation]()
+        for one in self.constraints:
+            adding = f"ADD CONSTRAINT {quoted(one.name)}"
+            made.append(self._sql(f"DROP CONSTRAINT IF EXISTS {quoted(one.name)}"))
+            if not self._online(one):
+                made.append(self._sql(f"{adding} {one.definition}"))
+            elif one.kind == "u":
+                indexes.append(index_of(self.table, one.name))
+                read.append(self._sql(f"{adding} UNIQUE USING INDEX {quoted(one.name)}"))
+            else:
+                made.append(self._sql(f"{adding} {one.definition.removesuffix(NOT_VALID)}{NOT_VALID}"))
+                if not one.definition.endswith(NOT_VALID):
+                    read.append(self._sql(f"VALIDATE CONSTRAINT {quoted(one.name)}"))
+        built = [
+            created_by(self.table, definition(self.table, one.name, one.body, unique=one.unique)) for one in indexes
         ]
-        indexes = [
-            Sql(f"CREATE {'UNIQUE ' if one.unique else ''}INDEX {quoted(one.name)} ON {self.table.sql} {one.body}")
-            for one in self.indexes
-        ]
-        return (*constraints, *indexes)
+        return Again(tuple(made), (*built, *([Alone(*read)] if read else [])))
+
+    def _online(self, one: Constraint) -> bool:
+        """Tell whether a constraint can be made without reading rows under a lock that others wait for."""
+        if one.kind == "x" or "DEFERRABLE" in one.definition:
+            return False
+        return one.kind == "c" or not self.table.partitioned or (one.kind == "f" and self.table.server >= 18)
+
+    def _sql(self, what: str) -> Sql:
+        return Sql(f"ALTER TABLE {self.table.sql} {what}")
 
 
 def dependents_of(table: Table, *columns: str) -> Dependents:
@@ -115,7 +157,7 @@ def dependents_of(table: Table, *columns: str) -> Dependents:
         raise InvalidChange(
             f"Of the table {table.sql}, {' and '.join(quoted(one) for one in columns)} cannot go: "
             f"{', '.join(in_the_way)} depends on it.",
-            hint="Change or drop that first, in a revision of its own.",
+            hint=OF_KEY if any(row.kind in {"p", "f"} and row.said in in_the_way for row in rows) else OF_OTHERS,
             table=table.name,
             column=columns[0],
         )

@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Iterable
+from dataclasses import dataclass
+from itertools import chain
 from textwrap import indent
 
 from alembic.autogenerate import render_op_text, renderers
@@ -11,7 +14,7 @@ from alembic.operations import MigrateOperation
 from alembic.operations.ops import CreateCheckConstraintOp, ExecuteSQLOp
 from sqlalchemy.sql.elements import conv
 
-__all__ = ["Alone", "Check", "Sql", "untouched"]
+__all__ = ["Again", "Alone", "Check", "Sql", "untouched"]
 
 PARAMETER = re.compile(r"(?<![:\w\\]):(?=\w+(?!:))")
 """What SQLAlchemy takes for a parameter in text."""
@@ -27,6 +30,25 @@ class Alone(MigrateOperation):
 
     def __init__(self, *operations: MigrateOperation) -> None:
         self.operations = operations
+
+
+@dataclass(frozen=True, slots=True)
+class Again:
+    """Operations of a way down that commits in its middle; killed there, it is run again from its beginning.
+
+    Attributes:
+        first: in the revision's transaction, which is tried again until it gets its locks; each does no harm again.
+        then: outside of it, where each is tried again by itself.
+    """
+
+    first: tuple[MigrateOperation, ...]
+    then: tuple[MigrateOperation, ...]
+
+    @staticmethod
+    def together(parts: Iterable[Again]) -> tuple[MigrateOperation, ...]:
+        """Return the operations of several, in an order in which none asks for a strong lock after a commit."""
+        all_of_them = list(parts)
+        return tuple(chain(*(one.first for one in all_of_them), *(one.then for one in all_of_them)))
 
 
 @renderers.dispatch_for(Alone)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 from sqlalchemy import text
 
@@ -10,13 +10,17 @@ from dataarch.errors import InvalidChange
 from dataarch.rollout.drafting.copies import COPY, copied, told
 from dataarch.rollout.drafting.naming import quoted
 from dataarch.rollout.drafting.tables import Table
-from dataarch.rollout.drafting.types import Kind, kind_of
+from dataarch.rollout.drafting.types import FULL_TYPE, Kind, kind_of
+from dataarch.rollout.operations.statements import verbatim
 
-__all__ = ["assigned", "kind_of_expression"]
+__all__ = ["assigned", "kind_of_expression", "renamed"]
 
 KIND = text(
-    "SELECT format_type(atttypid, atttypmod) FROM pg_attribute"
-    " WHERE attrelid = 'pg_temp.dataarch_answer'::regclass AND attname = 'value'"
+    f"SELECT {FULL_TYPE} FROM pg_attribute WHERE attrelid = 'pg_temp.dataarch_answer'::regclass AND attname = 'value'"
+)
+
+CHECKED = text(
+    f"SELECT pg_get_expr(conbin, conrelid) FROM pg_constraint WHERE conrelid = '{COPY}'::regclass AND contype = 'c'"
 )
 
 
@@ -58,3 +62,29 @@ def kind_of_expression(table: Table, expression: str) -> Kind:
         )
         kind = str(connection.scalar(KIND))
     return kind_of(table.connection, kind)
+
+
+def renamed(table: Table, expression: str, names: Mapping[str, str], *, kinds: Mapping[str, str]) -> str:
+    """Return an expression as the server writes it once columns have other names.
+
+    Args:
+        table: its columns are those of the expression.
+        expression: over the columns of the row.
+        names: what columns are called afterwards, in the order in which they are renamed.
+        kinds: columns that the table does not have yet, with their types.
+
+    Raises:
+        InvalidChange: it is no expression over these columns.
+    """
+    with copied(table) as connection:
+        for column, kind in kinds.items():
+            connection.execute(verbatim(f"ALTER TABLE {COPY} ADD {quoted(column)} {kind}"))
+        told(
+            connection,
+            f"ALTER TABLE {COPY} ADD CONSTRAINT dataarch_answer CHECK (({expression}) IS NULL)",
+            refusal=f"The rows of {quoted(table.name)} give no {expression}",
+            hint=f"Its columns are: {', '.join([*table.columns, *kinds])}.",
+        )
+        for old, new in names.items():
+            connection.execute(verbatim(f"ALTER TABLE {COPY} RENAME {quoted(old)} TO {quoted(new)}"))
+        return str(connection.scalar(CHECKED)).removeprefix("(").removesuffix(" IS NULL)")

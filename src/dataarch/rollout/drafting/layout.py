@@ -66,6 +66,9 @@ def _split(value: str, indent: int, before: str) -> str:
     inner = indent + INDENT
     room = WIDTH - inner - 8
     pieces = wrap(value, room, break_long_words=False, break_on_hyphens=False, drop_whitespace=False)
+    if len(pieces) > 1 and inner + len(_string(value)) <= WIDTH:
+        # formatters join again what fits on a line of its own
+        return "\n".join([before + "(", " " * inner + _string(value), " " * indent + ")"])
     if "".join(pieces) != value or len(pieces) == 1:
         return before + _string(value)
     lines = [" " * inner + _string(piece) for piece in pieces]

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataarch.rollout.drafting.directives import Alone
+from dataarch.rollout.drafting.directives import Again
 from dataarch.rollout.drafting.draft import Draft, Phase
 from dataarch.rollout.drafting.naming import quoted
 from dataarch.rollout.drafting.on_table import OnTable, not_null_name
@@ -85,7 +85,6 @@ def set_draft(table: Table, column: str, what: str) -> Draft:
             "After it a version of the application that writes no value fails.",
         ),
         (on.nullable(column, nullable=False), on.drop_check(name)),
-        # the rows are read after the strong lock is gone
-        (on.not_null_check(column), on.nullable(column, nullable=True), Alone(on.validate(name))),
+        Again.together([on.valid_again(column)]),
         NOT_NULL_BY_CHECK,
     )

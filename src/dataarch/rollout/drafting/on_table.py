@@ -12,7 +12,7 @@ from sqlalchemy import DefaultClause, text
 from sqlalchemy.sql.elements import conv
 from sqlalchemy.types import NullType, TypeEngine
 
-from dataarch.rollout.drafting.directives import Check, Sql, untouched
+from dataarch.rollout.drafting.directives import Again, Alone, Check, Sql, untouched
 from dataarch.rollout.drafting.naming import quoted, trimmed
 from dataarch.rollout.drafting.tables import Table
 
@@ -45,6 +45,23 @@ class OnTable:
         column: SqlColumn[Any] = SqlColumn(name, type_, server_default=given, nullable=nullable)
         return AddColumnOp(self.table.name, column, schema=self.table.schema)
 
+    def add_column_again(self, name: str, kind: str) -> Sql:
+        """Return the operation that adds a column if it is not there, for a revision that commits in its middle."""
+        return Sql(f"ALTER TABLE {self.table.sql} ADD COLUMN IF NOT EXISTS {quoted(name)} {kind}")
+
+    def valid_again(self, name: str) -> Again:
+        """Return the operations that add the CHECK of a column that may be NULL from then on."""
+        check = not_null_name(self.table.name, name)
+        adding = (self.drop_check(check, if_exists=True), self.not_null_check(name))
+        return Again((*adding, self.nullable(name, nullable=True)), (Alone(self.validate(check)),))
+
+    def not_null_again(self, name: str) -> Again:
+        """Return the operations that set a column NOT NULL, for which the rows are read while everybody goes on."""
+        check = not_null_name(self.table.name, name)
+        dropping = self.drop_check(check, if_exists=True)
+        setting = Alone(self.validate(check), self.nullable(name, nullable=False), dropping)
+        return Again((dropping, self.not_null_check(name)), (setting,))
+
     def drop_column(self, name: str) -> DropColumnOp:
         """Return the operation that drops a column, with what is in it."""
         return DropColumnOp(self.table.name, name, schema=self.table.schema)
@@ -66,9 +83,10 @@ class OnTable:
         """Return the operation that adds a CHECK: for rows written from now on, or for all of them at once."""
         return Check(name, self.table.name, condition, schema=self.table.schema, valid=valid)
 
-    def drop_check(self, name: str) -> DropConstraintOp:
+    def drop_check(self, name: str, *, if_exists: bool = False) -> DropConstraintOp:
         """Return the operation that drops a CHECK."""
-        return DropConstraintOp(conv(name), self.table.name, type_="check", schema=self.table.schema)
+        option = True if if_exists else None
+        return DropConstraintOp(conv(name), self.table.name, type_="check", schema=self.table.schema, if_exists=option)
 
     def drop_constraint(self, name: str, kind: str) -> DropConstraintOp:
         """Return the operation that drops a constraint of a kind of Alembic's."""

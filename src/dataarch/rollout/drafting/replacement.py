@@ -2,74 +2,23 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass, field
-
-from alembic.operations import MigrateOperation
-
 from dataarch.errors import InvalidChange
-from dataarch.rollout.drafting.carried import Carried, Rule, commented, granted
+from dataarch.rollout.drafting.both_forms import BothForms, NewColumn
+from dataarch.rollout.drafting.carried import commented, granted
 from dataarch.rollout.drafting.copies import COPY, copied, told
-from dataarch.rollout.drafting.dependents import Dependents
-from dataarch.rollout.drafting.directives import Sql
 from dataarch.rollout.drafting.draft import Draft, Phase
 from dataarch.rollout.drafting.naming import quoted
-from dataarch.rollout.drafting.not_null import NOT_NULL_BY_CHECK
-from dataarch.rollout.drafting.on_table import OnTable, not_null_name
-from dataarch.rollout.drafting.tables import Column, Table
+from dataarch.rollout.drafting.old_form import gone, loosened, turned
+from dataarch.rollout.drafting.on_table import OnTable
 from dataarch.rollout.drafting.text import MOMENT, docstring
-from dataarch.rollout.drafting.types import Kind
-from dataarch.rollout.dual_write import DualWrite
-from dataarch.rollout.operations import CreateDualWriteOp, RequireVerifiedOp, StartBackfillOp
+from dataarch.rollout.operations import RequireVerifiedOp
 from dataarch.rollout.operations.statements import verbatim
 
 __all__ = ["NewColumn", "Replacement"]
 
 
-@dataclass(frozen=True, slots=True)
-class NewColumn:
-    """A column that comes.
-
-    Attributes:
-        name: while both forms are there.
-        kind: its type.
-        nullable: whether it may be NULL in the end.
-        default: its default in the end.
-        final: its name in the end.
-    """
-
-    name: str
-    kind: Kind
-    nullable: bool
-    default: str | None
-    final: str
-
-
-@dataclass(frozen=True)
-class Replacement:
-    """Columns that take the place of others.
-
-    Attributes:
-        table: theirs.
-        what: name of the dual write and of the backfill, and of the files.
-        says: what takes the place of what, for docstrings.
-        old: the columns that go.
-        new: the columns that come.
-        forward: each new column, as an SQL expression over the old ones.
-        backward: each old column, as an SQL expression over the new ones.
-        along: what goes with the old columns.
-        carried: what is carried over to the new ones.
-    """
-
-    table: Table
-    what: str
-    says: str
-    old: tuple[Column, ...]
-    new: tuple[NewColumn, ...]
-    forward: Mapping[str, str]
-    backward: Mapping[str, str]
-    along: Dependents
-    carried: tuple[Carried, ...] = field(default=())
+class Replacement(BothForms):
+    """Columns that take the place of others, as revisions."""
 
     def drafts(self) -> list[Draft]:
         """Return the revisions in their order.
@@ -89,7 +38,15 @@ class Replacement:
         for carried in self.carried:
             carried.refuse()
         self._asked()
-        found = [self._expand(), self._indexes(), self._backfill(), self._validate(), self._contract()]
+        found = [
+            self._expand(),
+            self._indexes(),
+            self._backfill(),
+            *self._kept_to(),
+            loosened(self),
+            turned(self),
+            gone(self),
+        ]
         return [one for one in found if one is not None]
 
     def _asked(self) -> None:
@@ -106,28 +63,13 @@ class Replacement:
                     hint="Name the columns of the row by their bare names, in double quotes where SQL needs them.",
                 )
 
-    @property
-    def _dual_write(self) -> CreateDualWriteOp:
-        return CreateDualWriteOp(
-            DualWrite(self.what, self.table.name, dict(self.forward), dict(self.backward), self.table.schema)
-        )
-
-    @property
-    def _rules(self) -> list[Rule]:
-        on = OnTable(self.table)
-        not_null = [one.name for one in self.new if not one.nullable]
-        return [
-            *(Rule(not_null_name(self.table.name, name), "check", on.not_null_check(name)) for name in not_null),
-            *(rule for carried in self.carried for rule in carried.rules),
-        ]
-
     def _expand(self) -> Draft:
-        on, rules = OnTable(self.table), self._rules
+        on = OnTable(self.table)
         adding = [on.add_column(one.name, one.kind.kind, one.kind.type) for one in self.new]
         dressing = [grant for one in self.new for grant in granted(self.table, self.old[0].name, one.name)]
         if self.carried:
             dressing += commented(self.table, self.old[0].name, self.new[0].name)
-        made = self._dual_write
+        made = self.dual_write
         return Draft(
             Phase.EXPAND,
             self.what,
@@ -138,17 +80,8 @@ class Replacement:
                 f"Locks: ACCESS EXCLUSIVE on the table, {MOMENT}.",
                 "Going down drops the new form; what was written to it has been written to the old one too.",
             ),
-            (
-                *adding,
-                *dressing,
-                made,
-                *(rule.adding for rule in rules),
-            ),
-            (
-                *(on.drop_constraint(rule.name, rule.kind) for rule in reversed(rules)),
-                made.reverse(),
-                *(on.drop_column(one.name) for one in reversed(self.new)),
-            ),
+            (*adding, *dressing, made),
+            (made.reverse(), *(on.drop_column(one.name) for one in reversed(self.new))),
             {"downgrade-loses-data": "what was written to the new form has been written to the old one too"},
         )
 
@@ -168,9 +101,7 @@ class Replacement:
         )
 
     def _backfill(self) -> Draft:
-        filling = StartBackfillOp(
-            self.what, self.table.name, sets=dict(self.forward), matches=self._matches, schema=self.table.schema
-        )
+        filling = self.backfill
         return Draft(
             Phase.BACKFILL,
             self.what,
@@ -184,97 +115,33 @@ class Replacement:
             (filling.reverse(),),
         )
 
-    @property
-    def _matches(self) -> str | None:
-        """What holds for a row whose forms agree; None where the new form alone says it."""
-        if all(one.final == one.name for one in self.new) and self.carried:
-            return None
-        return " OR ".join(f"({_follows(side)})" for side in (self.forward, self.backward))
+    def _kept_to(self) -> list[Draft]:
+        """Return the revisions by which every row keeps to the rules of the new form; none where it has none.
 
-    def _validate(self) -> Draft | None:
-        on, rules = OnTable(self.table), self._rules
-        if not rules:
-            return None
-        again = [(on.drop_constraint(rule.name, rule.kind), rule.adding) for rule in rules]
-        return Draft(
+        Not before every row has it: a rule would refuse each change of a row that is not filled yet, whatever it is
+        about.
+        """
+        on, rules = OnTable(self.table), self.rules
+        dropping = [on.drop_constraint(rule.name, rule.kind) for rule in rules]
+        checked = Draft(
+            Phase.CONTRACT,
+            f"check_{self.what}",
+            docstring(
+                f"{self.says}: rows that are written from now on keep to the rules of the new form.",
+                f"It refuses until the backfill is verified: dataarch backfill verify {self.what}.",
+                f"Locks: ACCESS EXCLUSIVE on the table, {MOMENT}.",
+            ),
+            (RequireVerifiedOp(self.what), *(rule.adding for rule in rules)),
+            tuple(reversed(dropping)),
+        )
+        validated = Draft(
             Phase.CONTRACT,
             f"validate_{self.what}",
             docstring(
                 f"{self.says}: every row keeps to the rules of the new form.",
                 "Locks: SHARE UPDATE EXCLUSIVE on the table while every row is read: readers and writers go on.",
-                f"It refuses until the backfill is verified: dataarch backfill verify {self.what}.",
             ),
-            (RequireVerifiedOp(self.what), *(on.validate(rule.name) for rule in rules)),
-            tuple(operation for pair in again for operation in pair),
+            tuple(on.validate(rule.name) for rule in rules),
+            tuple(one for dropped, rule in zip(dropping, rules, strict=True) for one in (dropped, rule.adding)),
         )
-
-    def _contract(self) -> Draft:
-        names = " and ".join(quoted(one.name) for one in self.old)
-        left = "" if self.carried else self.along.names
-        return Draft(
-            Phase.CONTRACT,
-            self.what,
-            docstring(
-                f"{self.says}: the old form goes.",
-                f"It refuses until the backfill is verified: dataarch backfill verify {self.what}.",
-                f"Locks: ACCESS EXCLUSIVE on the table, {MOMENT}.",
-                f"With it go: {left}." if left else "",
-                f"After it a version of the application that uses {names} as it was fails. Going down brings it back "
-                "with its values, computed from the new form, but writes every row under ACCESS EXCLUSIVE.",
-            ),
-            self._contract_up(),
-            self._contract_down(),
-            self._allowed,
-        )
-
-    @property
-    def _allowed(self) -> dict[str, str]:
-        """What ``dataarch lint`` is told of the contract."""
-        found = {"ban-drop-column": "every row was compared, and no version uses the old form any more"}
-        if not all(one.nullable for one in self.new):
-            found.update(NOT_NULL_BY_CHECK)
-        if any(one.final != one.name for one in self.new):
-            found["renaming-column"] = "the column of this name goes in the same transaction"
-        if any(" RENAME " in one.statement for carried in self.carried for one in carried.taking_over):
-            found["renaming-object"] = "what had this name goes in the same transaction"
-        return found
-
-    def _contract_up(self) -> tuple[MigrateOperation, ...]:
-        on, done = OnTable(self.table), list[MigrateOperation]()
-        for one in self.new:
-            if not one.nullable:
-                done += [on.nullable(one.name, nullable=False), on.drop_check(not_null_name(self.table.name, one.name))]
-        done += [on.drop_column(one.name) for one in self.old]
-        for one in self.new:
-            if one.final != one.name:
-                done.append(on.rename_column(one.name, one.final))
-            if one.default is not None:
-                done.append(on.default(one.final, one.default))
-        taking_over = [one for carried in self.carried for one in carried.taking_over]
-        return (RequireVerifiedOp(self.what), self._dual_write.reverse(), *done, *taking_over)
-
-    def _contract_down(self) -> tuple[MigrateOperation, ...]:
-        on, done = OnTable(self.table), list[MigrateOperation]()
-        for one in self.new:
-            if one.default is not None:
-                done.append(on.default(one.final, None))
-            if one.final != one.name:
-                done.append(on.rename_column(one.final, one.name))
-        done += [one for carried in self.carried for one in carried.giving_back]
-        done += [on.add_column(one.name, one.kind, one.type) for one in self.old]
-        sets = ", ".join(f"{quoted(column)} = {expression}" for column, expression in self.backward.items())
-        done.append(Sql(f"UPDATE {self.table.sql} SET {sets}"))
-        for old in self.old:
-            done += [on.nullable(old.name, nullable=False)] if not old.nullable else []
-            done += [on.default(old.name, old.default)] if old.default is not None else []
-            done += [*granted(self.table, old.name, old.name), *commented(self.table, old.name, old.name)]
-        for one in self.new:
-            if not one.nullable:
-                name = not_null_name(self.table.name, one.name)
-                done += [on.check(name, f"{quoted(one.name)} IS NOT NULL", valid=True)]
-                done += [on.nullable(one.name, nullable=True)]
-        return (*done, *self.along.restored(), self._dual_write)
-
-
-def _follows(side: Mapping[str, str]) -> str:
-    return " AND ".join(f"{quoted(column)} IS NOT DISTINCT FROM ({expression})" for column, expression in side.items())
+        return [checked, validated] if rules else []

@@ -14,8 +14,9 @@ from sqlalchemy.types import TypeEngine
 
 from dataarch.errors import InvalidChange
 from dataarch.partitions.quoting import ident
+from dataarch.rollout.backfill.shape import AS_TEXT
 from dataarch.rollout.drafting.naming import quoted
-from dataarch.rollout.drafting.types import tidy
+from dataarch.rollout.drafting.types import COLLATED, FULL_TYPE, Kind, tidy
 
 __all__ = ["Column", "Table", "table_of"]
 
@@ -29,8 +30,9 @@ RELATION = text(
 )
 
 COLUMNS = text(
-    """
-    SELECT attname AS name, attnum AS number, format_type(atttypid, atttypmod) AS kind, NOT attnotnull AS nullable,
+    f"""
+    SELECT attname AS name, attnum AS number, {FULL_TYPE} AS kind, {COLLATED} AS collated, {AS_TEXT} AS as_text,
+           NOT attnotnull AS nullable,
            pg_get_expr(adbin, adrelid) AS default, attidentity <> '' AS is_identity, attgenerated <> '' AS is_generated,
            EXISTS (SELECT FROM pg_depend WHERE refclassid = 'pg_class'::regclass AND refobjid = attrelid
                    AND refobjsubid = attnum AND classid = 'pg_class'::regclass AND deptype = 'a'
@@ -73,8 +75,10 @@ class Column:
     Attributes:
         name: as the catalog has it.
         number: its place in the catalog.
-        kind: its type, as the server writes it.
+        kind: its type, as the server writes it, with its collation where that is another than the type's own.
         type: the same for SQLAlchemy; NullType where it does not know it.
+        collated: what SQL says of its collation: nothing where it is the type's own; None where it can have none.
+        as_text: whether its values can only be compared as text.
         nullable: whether it may be NULL.
         default: an SQL expression, or None.
         made_by: what fills it by itself: ``identity``, ``generated``, ``sequence``; or empty.
@@ -84,9 +88,16 @@ class Column:
     number: int
     kind: str
     type: TypeEngine[Any]
+    collated: str | None
+    as_text: bool
     nullable: bool
     default: str | None
     made_by: str
+
+    @property
+    def as_kind(self) -> Kind:
+        """Its type, for another column."""
+        return Kind(self.kind, self.type, self.collated, self.as_text, rewrites=False)
 
 
 @dataclass(frozen=True)
@@ -149,14 +160,14 @@ class Table:
             )
         fits(name, self.name)
 
-    def free_relation(self, name: str) -> None:
+    def free_relation(self, name: str, *, hint: str = "Give another one with --name.") -> None:
         """Raise InvalidChange if an index or a table of the same schema has this name."""
         fits(name, self.name)
         taken = self.connection.scalar(TAKEN, {"name": name, "home": self.home})
         if taken is not None:
             raise InvalidChange(
                 f"The name {quoted(name)} is taken already, by: {taken}.",
-                hint="Give another one with --name.",
+                hint=hint,
                 table=self.name,
                 constraint=name,
             )
@@ -205,7 +216,17 @@ def table_of(connection: Connection, name: str, schema: str | None = None) -> Ta
     primary, partition = _keys(connection, found.oid, partitioned=found.kind == "p")
     types = _types(connection, name, found.home)
     columns = {
-        row.name: Column(row.name, row.number, row.kind, types[row.name], row.nullable, row.default, _made_by(row))
+        row.name: Column(
+            row.name,
+            row.number,
+            row.kind,
+            tidy(types[row.name], row.collated),
+            row.collated,
+            row.as_text,
+            row.nullable,
+            row.default,
+            _made_by(row),
+        )
         for row in connection.execute(COLUMNS, asked)
     }
     return Table(
@@ -245,7 +266,7 @@ def _types(connection: Connection, name: str, home: str) -> dict[str, TypeEngine
         # a type that SQLAlchemy does not know is no reason to stop
         warnings.simplefilter("ignore", SAWarning)
         columns = inspect(connection).get_columns(name, schema=home)
-    return {column["name"]: tidy(column["type"]) for column in columns}
+    return {column["name"]: column["type"] for column in columns}
 
 
 def _made_by(row: Any) -> str:

@@ -13,15 +13,24 @@ from sqlalchemy.types import Enum, NullType, TypeEngine
 
 from dataarch.database.scratch import scratch
 from dataarch.errors import DataArchError, InvalidChange
+from dataarch.rollout.backfill.shape import AS_TEXT
 from dataarch.rollout.operations.statements import verbatim
 
-__all__ = ["Kind", "kind_of", "said_by", "tidy"]
+__all__ = ["COLLATED", "FULL_TYPE", "Kind", "kind_of", "said_by", "tidy"]
+
+COLLATED = """CASE WHEN attcollation = 0 THEN NULL
+    WHEN attcollation = (SELECT typcollation FROM pg_type WHERE pg_type.oid = atttypid) THEN ''
+    ELSE ' COLLATE ' || attcollation::regcollation::text END"""
+"""What SQL says of the collation of a column of ``pg_attribute``: nothing where it is the type's own."""
+
+FULL_TYPE = f"concat(format_type(atttypid, atttypmod), {COLLATED})"
+"""The type of such a column as SQL writes it, with its collation."""
 
 HOME = text("SELECT nspname FROM pg_namespace WHERE oid = pg_my_temp_schema()")
 
 FORM = text(
-    """
-    SELECT format_type(atttypid, atttypmod), pg_relation_filenode(attrelid)
+    f"""
+    SELECT {FULL_TYPE}, {COLLATED}, {AS_TEXT}, pg_relation_filenode(attrelid)
     FROM pg_attribute WHERE attrelid = 'pg_temp.dataarch_type'::regclass AND attname = 'value'
     """
 )
@@ -34,13 +43,17 @@ class Kind:
     """A type, as the server understands what was written.
 
     Attributes:
-        kind: as the server writes it.
+        kind: as the server writes it, with its collation where that is another than the type's own.
         type: the same for SQLAlchemy; NullType where it does not know it.
+        collated: what SQL says of its collation: nothing where it is the type's own; None where it can have none.
+        as_text: whether its values can only be compared as text.
         rewrites: whether a table with rows is written anew for a column of this type and this default.
     """
 
     kind: str
     type: TypeEngine[Any]
+    collated: str | None
+    as_text: bool
     rewrites: bool
 
 
@@ -66,17 +79,18 @@ def kind_of(connection: Connection, written: str, default: str | None = None) ->
                 hint="Write the type and the default as SQL has them, for example: timestamptz, --default 'now()'.",
                 value=what,
             ) from error
-        kind, after = connection.execute(FORM).one()
-        return Kind(str(kind), _reflected(connection), bool(before != after))
+        kind, collated, as_text, after = connection.execute(FORM).one()
+        return Kind(kind, tidy(_reflected(connection), collated), collated, as_text, rewrites=before != after)
 
 
-def tidy(found: TypeEngine[Any]) -> TypeEngine[Any]:
+def tidy(found: TypeEngine[Any], collated: str | None) -> TypeEngine[Any]:
     """Return a type as people write it in a revision, ``sa.Text()`` and not ``sa.TEXT()``; NullType for what is unsure.
 
-    Enumerations and domains are types of the database's own: SQLAlchemy would write their definition once more.
+    Enumerations and domains are types of the database's own: SQLAlchemy would write their definition once more. Of a
+    collation it does not know the schema.
     """
     inner = getattr(found, "item_type", found)
-    if isinstance(inner, Enum | postgresql.DOMAIN):
+    if isinstance(inner, Enum | postgresql.DOMAIN) or collated:
         return NullType()
     try:
         generic = found.as_generic()
@@ -96,7 +110,7 @@ def _reflected(connection: Connection) -> TypeEngine[Any]:
         # a type that SQLAlchemy does not know is no reason to stop
         warnings.simplefilter("ignore", SAWarning)
         (column,) = inspect(connection).get_columns("dataarch_type", schema=connection.scalar(HOME))
-    return tidy(column["type"])
+    return column["type"]
 
 
 def _ddl(one: TypeEngine[Any]) -> str:

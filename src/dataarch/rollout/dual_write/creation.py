@@ -44,7 +44,8 @@ COLUMN = """
                coalesce(pg_get_expr(adbin, adrelid), pg_get_expr(typdefaultbin, 0)) AS otherwise,
                atttypmod >= 0 AND (SELECT e.typcategory FROM pg_type AS e
                                    WHERE e.oid = CASE t.typcategory WHEN 'A' THEN t.typelem ELSE t.oid END)
-                   NOT IN ('S', 'V') AS rounded
+                   NOT IN ('S', 'V') AS rounded,
+               CASE WHEN attcollation <> 0 THEN '::pg_catalog.text COLLATE pg_catalog."C"' ELSE '' END AS compared
         INTO col
         FROM pg_attribute JOIN pg_type AS t ON t.oid = atttypid
         LEFT JOIN pg_attrdef ON adrelid = attrelid AND adnum = attnum AND attgenerated = ''
@@ -95,11 +96,12 @@ SAME = """
             -- json, for example, has no equality
             condition := 'record_image_eq';
         END;
+        -- texts are compared to the byte: their collations may be two, or call texts equal that are not the same
         -- most often nothing follows from a form that was not given: then no rows are made to be compared
         same[target.form] := concat_ws(' AND ', same[target.form], format(
-            '(CASE WHEN %4$s IS NULL THEN NEW.%2$s IS NULL ELSE pg_catalog.%1$s(ROW(NEW.%2$s), ROW(%3$s)) END)',
+            '(CASE WHEN %4$s IS NULL THEN NEW.%2$s IS NULL ELSE pg_catalog.%1$s(ROW(NEW.%2$s%5$s), ROW(%3$s%5$s)) END)',
             condition, col.name,
-            CASE WHEN col.rounded THEN format('CAST(%s AS %s)', call, col.typ) ELSE call END, call));
+            CASE WHEN col.rounded THEN format('CAST(%s AS %s)', call, col.typ) ELSE call END, call, col.compared));
 """
 
 CALL = """

@@ -40,7 +40,9 @@ class DualWrite(Forms):
     def consistent_sql(self) -> str:
         """Return the condition that the two forms of a row say the same, over the columns of the table.
 
-        The new form follows from the old one, or the old one from the new: for ``matches`` of a backfill.
+        The new form follows from the old one, or the old one from the new: for ``matches`` of a backfill. Values are
+        compared as their types compare them; where a collation calls texts equal that are not the same, append
+        ``::text COLLATE "C"`` to both sides.
         """
         sides = (_follows(side) for side in (self.forward, self.backward) if side)
         return " OR ".join(f"({side})" for side in sides)

@@ -34,6 +34,12 @@ from dataarch.rollout.operations.enable_tenant_isolation import (
     disable_tenant_isolation,
     enable_tenant_isolation,
 )
+from dataarch.rollout.operations.partition_table import (
+    PartitionTableOp,
+    UnpartitionTableOp,
+    partition_table,
+    unpartition_table,
+)
 from dataarch.rollout.operations.require_verified import RequireVerifiedOp, require_verified
 from dataarch.rollout.operations.set_table_aside import (
     SetTableAsideOp,
@@ -59,10 +65,12 @@ __all__ = [
     "DropPartitionedTableOp",
     "EnableTenantIsolationOp",
     "ForgetBackfillOp",
+    "PartitionTableOp",
     "RequireVerifiedOp",
     "SetTableAsideOp",
     "StartBackfillOp",
     "TakeTableBackOp",
+    "UnpartitionTableOp",
     "create_dual_write",
     "create_partitioned_foreign_key",
     "create_partitioned_index",
@@ -73,8 +81,10 @@ __all__ = [
     "drop_partitioned_table",
     "enable_tenant_isolation",
     "forget_backfill",
+    "partition_table",
     "require_verified",
     "set_table_aside",
     "start_backfill",
     "take_table_back",
+    "unpartition_table",
 ]

@@ -131,13 +131,19 @@ ORDER BY relid
 
 
 def _of_the_whole(creation: CreateForeignKeyOp) -> str:
-    """Return a DO block that adds it to the table, which finds those of the partitions, and reads no row of them."""
+    """Return a DO block that adds it to the table, which finds those of the partitions, and reads no row of them.
+
+    The triggers of those go from the other table, which takes ACCESS EXCLUSIVE: whoever held less by then would end
+    each transaction that has read the table and now writes it, as a deadlock.
+    """
+    referent = ident(creation.referent_table, creation.kw.get("referent_schema"))
     return bounded(
         f"""
             IF NOT EXISTS (
                 SELECT FROM pg_constraint WHERE conrelid = {literal(_table(creation))}::regclass
                     AND conname = {literal(str(creation.constraint_name))})
             THEN
+                LOCK TABLE {referent} IN ACCESS EXCLUSIVE MODE;
                 ALTER TABLE {_table(creation)} {_definition(creation)};
             END IF;"""
     )
@@ -167,9 +173,9 @@ def create_partitioned_foreign_key(
         InvalidValue: it has no name, or an action that there is not.
 
     Guarantee: commits what the revision did before. Idempotent: killed at any moment, the next run completes it. SHARE
-    ROW EXCLUSIVE on the tables for a moment, each waited for 0.1 s at a time; SHARE UPDATE EXCLUSIVE on a partition
-    while its rows are looked up, which holds up no reader and no writer. A partition that comes meanwhile is looked up
-    under the stronger lock.
+    ROW EXCLUSIVE on the tables, and in the end ACCESS EXCLUSIVE on the one that is referred to, for a moment, each
+    waited for 0.1 s at a time; SHARE UPDATE EXCLUSIVE on a partition while its rows are looked up, which holds up no
+    reader and no writer. A partition that comes meanwhile is looked up under the stronger lock.
     """
     made = CreateForeignKeyOp(
         constraint_name, source_table, referent_table, list(local_cols), list(remote_cols), **options

@@ -19,7 +19,7 @@ __all__ = ["LINES", "RETAIL", "desk_of", "retail"]
 
 COUNTRY = "Country"
 
-LINES = 20_000
+LINES = 25_000
 """Lines of a transaction at the most: each one that touches a product costs the ledger as much as a line."""
 
 

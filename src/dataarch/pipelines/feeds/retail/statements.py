@@ -12,7 +12,18 @@ from sqlalchemy import Column, Integer, MetaData, Table, Uuid
 
 from dataarch.models.types import Text, UtcDateTime
 
-__all__ = ["ADD_ACTIVITY", "HOLD_STOCK", "LINES", "MAKE_STAGE", "MOVE_STOCK", "ONE_FEED_A_TENANT", "RECEIPT", "STAGE"]
+__all__ = [
+    "ADD_ACTIVITY",
+    "ADD_NEW_ACTIVITY",
+    "ANY_THERE",
+    "HOLD_STOCK",
+    "LINES",
+    "MAKE_STAGE",
+    "MOVE_STOCK",
+    "ONE_FEED_A_TENANT",
+    "RECEIPT",
+    "STAGE",
+]
 
 RECEIPT = "feed: needed by the day's orders"
 """How a receipt of the feed is marked, in ``reference``."""
@@ -33,6 +44,9 @@ LINES = Table(
 
 STAGE = f"pg_temp.{LINES.name}"
 
+RECEIPT_ID = "encode(set_byte(uuid_send(id), 15, 255 - get_byte(uuid_send(id), 15)), 'hex')::uuid"
+"""A receipt's id follows from that of the line before which it is booked: its last byte is the other way round."""
+
 ONE_FEED_A_TENANT = "SELECT pg_advisory_xact_lock(hashtextextended('dataarch.feed.' || %s::text, 0))"
 
 MAKE_STAGE = f"""
@@ -42,17 +56,23 @@ CREATE TEMP TABLE {LINES.name} (
 ) ON COMMIT DROP
 """
 
+ANY_THERE = """
+SELECT EXISTS (SELECT FROM user_activity_log
+               WHERE tenant_id = %s AND id BETWEEN %s AND %s AND created_at BETWEEN %s AND %s)
+"""
+"""Whether activity lies among ids and times: those of lines go up together."""
+
 ADD_ACTIVITY = f"""
-WITH new AS (
-    INSERT INTO user_activity_log (tenant_id, id, user_id, activity_type, metadata, created_at)
-    SELECT %s, id, user_id, CASE WHEN quantity > 0 THEN 'purchase' ELSE 'return' END,
-           jsonb_build_object('invoice', invoice, 'product', product_id, 'stock_code', stock_code,
-                              'quantity', quantity, 'unit_price', price),
-           at
-    FROM {STAGE}
-    ON CONFLICT (tenant_id, id, created_at) DO NOTHING
-    RETURNING id
-)
+INSERT INTO user_activity_log (tenant_id, id, user_id, activity_type, metadata, created_at)
+SELECT %s, id, user_id, CASE WHEN quantity > 0 THEN 'purchase' ELSE 'return' END,
+       jsonb_build_object('invoice', invoice, 'product', product_id, 'stock_code', stock_code,
+                          'quantity', quantity, 'unit_price', price),
+       at
+FROM {STAGE}
+"""
+
+ADD_NEW_ACTIVITY = f"""
+WITH new AS ({ADD_ACTIVITY} ON CONFLICT (tenant_id, id, created_at) DO NOTHING RETURNING id)
 DELETE FROM {STAGE} AS line WHERE NOT EXISTS (SELECT FROM new WHERE new.id = line.id) RETURNING position
 """
 """Returns the places of the lines that were there already, and takes them off the stage."""
@@ -101,7 +121,7 @@ SELECT %s, product_id, sequence, CASE WHEN place = places THEN 0 ELSE sequence +
        quantity + change, CASE WHEN change < 0 THEN 'sale' ELSE 'return' END, invoice, at
 FROM numbered
 UNION ALL
-SELECT %s, product_id, sequence - 1, sequence, uuid_v7(), quantity - receipt, receipt, quantity, 'receipt',
+SELECT %s, product_id, sequence - 1, sequence, {RECEIPT_ID}, quantity - receipt, receipt, quantity, 'receipt',
        '{RECEIPT.replace("'", "''")}', at
 FROM numbered WHERE receipt > 0
 """

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 
 from dataarch.rollout.checks.finding import Finding, Rule
 from dataarch.rollout.checks.project import Project
-from dataarch.rollout.checks.tokens import name_of
+from dataarch.rollout.checks.tokens import table_of
 
 __all__ = ["RULE", "check"]
 
@@ -39,7 +39,7 @@ def check(project: Project) -> Iterator[Finding]:
 
 def _written(words: list[str]) -> str | None:
     if words[:1] == ["update"]:
-        return name_of([word for word in words[1:] if word != "only"])
+        return table_of([word for word in words[1:] if word != "only"])
     if words[:2] == ["delete", "from"] or (words[:2] == ["insert", "into"] and "select" in words):
-        return name_of([word for word in words[2:] if word != "only"])
+        return table_of([word for word in words[2:] if word != "only"])
     return None

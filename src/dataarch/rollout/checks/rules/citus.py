@@ -55,11 +55,13 @@ def _at_the_beginning(project: Project, revision: str) -> Iterator[Finding]:
         )
     for table in project.catalog.tables.values():
         if table.place and table.place[0] is one and table.columns and not table.has_primary_key:
+            schema, _, name = table.name.rpartition(".")
+            where = f', schema="{schema}"' if schema else ""
             yield RULE.found(
                 one.file,
                 table.place[1].line,
                 f"{table.name} has no primary key, so that its shards cannot be moved without blocking.",
-                instead=f'op.create_primary_key("pk_{table.name}", "{table.name}", ["tenant_id", "id"])',
+                instead=f'op.create_primary_key("pk_{name}", "{name}", ["tenant_id", "id"]{where})',
             )
 
 

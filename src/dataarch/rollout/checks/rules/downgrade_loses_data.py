@@ -9,7 +9,7 @@ from dataarch.rollout.checks.catalog import dropped_columns
 from dataarch.rollout.checks.finding import Finding, Rule
 from dataarch.rollout.checks.project import Project
 from dataarch.rollout.checks.rendered import RevisionSql, Sent
-from dataarch.rollout.checks.tokens import name_of, split
+from dataarch.rollout.checks.tokens import mentions, name_of, split, table_of
 from dataarch.rollout.set_aside import SCHEMA
 
 __all__ = ["RULE", "check"]
@@ -50,8 +50,8 @@ def check(project: Project) -> Iterator[Finding]:
 
 def _lost(revision: RevisionSql, sent: Sent, words: list[str], aside: str) -> Iterator[Finding]:
     for table, column in _dropped(words):
-        # it was named where something was set aside
-        if table.lower() in aside:
+        # of a session alone, or named where something was set aside
+        if table.startswith("pg_temp.") or mentions(aside, table):
             continue
         what = f"The downgrade drops {f'the column {table}.{column}' if column else table}, with what is in it."
         yield RULE.found(revision.file, sent.line, what, table=table, column=column or "column_name")
@@ -63,8 +63,8 @@ def _dropped(words: list[str]) -> Iterator[tuple[str, str | None]]:
             return
         rest = words[4:] if words[2:4] == ["if", "exists"] else words[2:]
         for one in split(rest, ","):
-            yield name_of(one), None
+            yield (name_of if words[1] == "schema" else table_of)(one), None
     elif words[:2] == ["delete", "from"]:
-        yield name_of(words[2:]), None
+        yield table_of(words[2:]), None
     else:
         yield from dropped_columns(words)

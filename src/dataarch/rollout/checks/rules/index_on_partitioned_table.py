@@ -26,7 +26,8 @@ def check(project: Project) -> Iterator[Finding]:
             continue
         for index in indexes_in(words):
             table = project.catalog.table(index.table)
-            if table.partitioned and "only" not in words and table.made_by != revision.revision:
+            there = table.partitioned_in(revision.revision) and table.made_by != revision.revision
+            if there and "only" not in words:
                 how = "concurrently" if index.concurrently else "under a lock"
                 what = f"{index.name} is built {how} on {index.table}, which has partitions."
                 columns = ", ".join(f'"{key[0]}"' for key in index.keys)

@@ -38,7 +38,7 @@ def check(project: Project) -> Iterator[Finding]:
             yield from _judged(project.catalog, index, (revision.file, sent.line))
     for table in project.tables:
         for index in model_indexes(table):
-            yield from _judged(project.catalog, index, project.place(table.name))
+            yield from _judged(project.catalog, index, project.place(table.name, table.schema))
 
 
 def _judged(catalog: Catalog, index: IndexMade, place: tuple[Path | None, int]) -> Iterator[Finding]:

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from dataarch.models.declared import RowPolicy, declared_in
 from dataarch.rollout.checks.finding import Finding, Rule
 from dataarch.rollout.checks.project import Project
-from dataarch.rollout.checks.tokens import name_of, statements
+from dataarch.rollout.checks.tokens import in_schema, name_of, statements, table_of
 
 __all__ = ["RULE", "check"]
 
@@ -30,7 +30,7 @@ def check(project: Project) -> Iterator[Finding]:
     """Yield policies with CASE, OR or a sub-select."""
     for revision, sent, words in project.upgrades():
         if words[:2] in (["create", "policy"], ["alter", "policy"]) and "on" in words:
-            table = name_of(words[words.index("on") + 1 :])
+            table = table_of(words[words.index("on") + 1 :])
             for what in _wrong(words):
                 yield RULE.found(
                     revision.file, sent.line, f"The policy {name_of(words[2:])} on {table} has {what}.", table=table
@@ -39,8 +39,9 @@ def check(project: Project) -> Iterator[Finding]:
     for declared in declared_in(metadata) if metadata is not None else ():
         if isinstance(declared, RowPolicy):
             for what in _wrong([word for one in statements(declared.definition) for word in one]):
-                said = f"The policy {declared.name} on {declared.table} has {what}."
-                yield RULE.found(*project.place(declared.table), said, table=declared.table)
+                table = in_schema(declared.table, declared.schema)
+                said = f"The policy {declared.name} on {table} has {what}."
+                yield RULE.found(*project.place(declared.table, declared.schema), said, table=table)
 
 
 def _wrong(words: list[str]) -> list[str]:

@@ -33,7 +33,7 @@ def check(project: Project) -> Iterator[Finding]:
             yield from _judged(project, key, (revision.file, sent.line))
     for table in project.tables:
         for key in model_keys(table):
-            yield from _judged(project, key, project.place(table.name))
+            yield from _judged(project, key, project.place(table.name, table.schema))
 
 
 def _judged(project: Project, key: Key, place: tuple[Path | None, int]) -> Iterator[Finding]:
