@@ -7,20 +7,25 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any, ClassVar
 from uuid import UUID
+from weakref import ReferenceType, ref
 
 import pytest
 from sqlalchemy import text
 
+from dataarch.clock import utcnow
 from dataarch.database.unit_of_work import Database, TenantSession
 from dataarch.errors import InvalidValue
 from dataarch.models import PipelineReject, Product
 from dataarch.pipelines import division
+from dataarch.pipelines.division import Group, Share
 from dataarch.pipelines.loaders.append import Append
 from dataarch.pipelines.outcome import Counts, Progress
 from dataarch.pipelines.pipeline import Loaded, Pipeline
-from dataarch.pipelines.records import Row
+from dataarch.pipelines.reading import Ready
+from dataarch.pipelines.records import Batch, Position, Row, Source
 from dataarch.pipelines.runner import run
-from pipelines.listed import home, name_of, pipeline, product, stored
+from dataarch.pipelines.work import Work
+from pipelines.listed import Listed, home, name_of, pipeline, product, stored
 
 pytestmark = pytest.mark.pipeline
 
@@ -160,3 +165,31 @@ def test_a_run_does_not_move_on_before_rows_of_a_group_before_are_committed(
     load.fails.clear()
     assert run(shared_db, given, sources, tenant_id=tenant_id).counts == Counts(read=5, loaded=4, rejected=1)
     assert len(stored(shared_db, other, Product, "id")) == 4
+
+
+class Watched(dict[str, Any]):
+    """A row of which can be told whether it is still in memory."""
+
+
+def test_what_is_given_to_be_loaded_is_not_kept_by_who_divides(
+    shared_db: Database, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    tenant_id, large, small = home(shared_db), home(shared_db), home(shared_db)
+    monkeypatch.setattr(division, "FEW", 1)
+    rows: list[ReferenceType[Watched]] = []
+
+    def watched(batch: Batch) -> Group:
+        given = [Watched(row) for row in batch.rows]
+        rows.extend(map(ref, given))
+        return [Share(Ready(replace(batch, rows=given, originals=given), utcnow(), utcnow()), tenant_id)]
+
+    batches = Listed().read(Source("s", [product(at) for at in range(6)]), Position(), 3)
+    given = shops(shared_db, Seen(), {f"T{at}": large if at % 3 else small for at in range(6)})
+    work = Work(shared_db, given, tenant_id, batch=100)
+    alive: list[tuple[int, list[bool]]] = []
+    for load in division.Division(work).loads(map(watched, batches)):
+        count = sum(len(portion.rows) for portion in load.others.values())
+        del load
+        alive.append((count, [row() is not None for row in rows]))
+    # the large tenant's rows of the first group; all the rest, once the small one has more than one; the run's own
+    assert alive == [(2, [True, False, False]), (4, [False] * 6), (0, [False] * 6)]

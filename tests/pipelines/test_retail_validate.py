@@ -41,8 +41,7 @@ def test_a_good_line_becomes_an_order_line_with_every_field() -> None:
         "description": "TEA POT",
         "quantity": 6,
         "at": datetime(2010, 12, 1, 8, 26, tzinfo=UTC),
-        "price": "2.55",
-        "pence": 255,
+        "price": ("2.55", 255),
         "customer": "17850",
         "tenant": TenantName("united-kingdom", "United Kingdom"),
     }
@@ -126,9 +125,9 @@ def test_a_bad_field_is_rejected_by_name_with_its_reason(field: str, value: str,
         ("Quantity", "+6", "quantity", 6),
         ("Quantity", "1000000000", "quantity", 1_000_000_000),
         ("Quantity", "-1000000000", "quantity", -1_000_000_000),
-        ("UnitPrice", "0", "pence", 0),
-        ("UnitPrice", "2.5500", "pence", 255),
-        ("UnitPrice", "92233720368547758.07", "pence", 2**63 - 1),
+        ("UnitPrice", "0", "price", ("0.00", 0)),
+        ("UnitPrice", "2.5500", "price", ("2.55", 255)),
+        ("UnitPrice", "92233720368547758.07", "price", ("92233720368547758.07", 2**63 - 1)),
         ("CustomerID", "17850.0", "customer", "17850"),
         ("CustomerID", "17850.000", "customer", "17850"),
         ("CustomerID", "17850.5", "customer", "17850.5"),
@@ -232,7 +231,7 @@ def test_any_date_quantity_and_price_give_an_order_line_or_a_reject(date: str, q
     if not isinstance(outcome, Reject):
         assert outcome["at"].utcoffset() == timedelta(0)
         assert 0 < abs(outcome["quantity"]) <= 1_000_000_000
-        assert outcome["pence"] >= 0
+        assert outcome["price"].pence >= 0
 
 
 def naughty() -> Iterator[str]:

@@ -103,10 +103,20 @@ class _Held:
         for tenant_id, shares in divided.others.items():
             self.others.setdefault(tenant_id, []).extend(shares)
 
+    def has_more_than(self, few: int) -> bool:
+        """Return whether another tenant has more rows than a few."""
+        return any(_rows(shares) > few for shares in self.others.values())
+
     def taken(self, few: int) -> dict[UUID, list[Share]]:
-        """Take out the shares of those who have more rows than a few."""
+        """Take out the shares of others who have more rows than a few."""
         taken = {tenant_id: shares for tenant_id, shares in self.others.items() if _rows(shares) > few}
         self.others = {tenant_id: shares for tenant_id, shares in self.others.items() if tenant_id not in taken}
+        return taken
+
+    def all(self) -> Divided:
+        """Take out everything."""
+        taken = Divided(self.group, self.own, self.others)
+        self.group, self.own, self.others = [], [], {}
         return taken
 
 
@@ -130,22 +140,22 @@ class Division:
         pipeline = self._work.pipeline
         few = FEW if pipeline.together and pipeline.tenant_by is not None else 0
         held = _Held()
-        for group in groups:
-            divided = self._divided(group)
+        for divided in map(self._divided, groups):
+            group = divided.group
             if held.group and held.records_with(divided, few) > self._work.batch:
-                yield self._load(held)
-                held = _Held()
+                yield self._load(held.all())
             held.add(divided)
+            # what it was divided into is in memory no longer than it takes to load it
+            del divided
             if not few or _rows(held.own) > few or records(held.group) >= BEHIND * self._work.batch:
-                yield self._load(held)
-                held = _Held()
-            elif many := held.taken(few):
-                yield Load(divided.group, self._portions(many))
+                yield self._load(held.all())
+            elif held.has_more_than(few):
+                yield Load(group, self._portions(held.taken(few)))
         if held.group:
-            yield self._load(held)
+            yield self._load(held.all())
 
-    def _load(self, held: _Held) -> Load:
-        return Load(held.group, self._portions(held.others), self.portion(held.own, self._work.tenant_id))
+    def _load(self, divided: Divided) -> Load:
+        return Load(divided.group, self._portions(divided.others), self.portion(divided.own, self._work.tenant_id))
 
     def _portions(self, others: Mapping[UUID, Group]) -> dict[UUID, Portion]:
         return {tenant_id: self.portion(shares, tenant_id) for tenant_id, shares in others.items()}

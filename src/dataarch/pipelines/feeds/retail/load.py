@@ -269,7 +269,7 @@ def _encoded(lines: Lines) -> Iterator[bytes]:
                 line["quantity"],
                 line["invoice"],
                 line["stock_code"],
-                line["price"],
+                line["price"].text,
             )
             for line in some
         ]
@@ -305,7 +305,7 @@ def _begins(month: Month) -> int:
 
 
 def _product(line: OrderLine) -> dict[str, Any]:
-    return {"slug": line["product_slug"], "name": line["description"], "price": line["pence"]}
+    return {"slug": line["product_slug"], "name": line["description"], "price": line["price"].pence}
 
 
 class _Ids:

@@ -51,10 +51,17 @@ FIELDS = itemgetter(*COLUMNS)
 ALL_TEXT = {str}
 
 
+class Price(NamedTuple):
+    """A price in pounds, as text with two digits behind the point; and in pence, as ``products.price`` stores it."""
+
+    text: str
+    pence: int
+
+
 class OrderLine(TypedDict):
     """One valid line of an order. ``quantity`` is negative for a return; ``id`` follows from the line's content.
 
-    ``price`` is in pounds, with two digits behind the point, and ``pence`` is the same as ``products.price`` stores it.
+    It has ten fields: as a dict it takes 272 bytes, and with one more 464. A hundred thousand are on their way at a time.
     """
 
     id: UUID
@@ -64,8 +71,7 @@ class OrderLine(TypedDict):
     description: str
     quantity: int
     at: datetime
-    price: str
-    pence: int
+    price: Price
     customer: str
     tenant: TenantName
 
@@ -106,8 +112,7 @@ class OrderLines:
             "description": description,
             "quantity": _pieces(quantity, invoice),
             "at": instant.at,
-            "price": cost.text,
-            "pence": cost.pence,
+            "price": cost,
             "customer": customer,
             "tenant": _tenant(self.tenant_by, name),
         }
@@ -180,13 +185,6 @@ def _instant(raw: str) -> Instant:
     if at.year > utcnow().year + YEARS_AHEAD:
         raise InvalidValue(f"more than {YEARS_AHEAD} years ahead", column="InvoiceDate")
     return Instant(at, int(at.timestamp() * 1000))
-
-
-class Price(NamedTuple):
-    """A price in pounds as text, and in pence."""
-
-    text: str
-    pence: int
 
 
 @lru_cache(maxsize=KNOWN)
