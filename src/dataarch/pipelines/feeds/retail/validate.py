@@ -61,7 +61,7 @@ class Price(NamedTuple):
 class OrderLine(TypedDict):
     """One valid line of an order. ``quantity`` is negative for a return; ``id`` follows from the line's content.
 
-    It has ten fields: as a dict it takes 272 bytes, and with one more 464. A hundred thousand are on their way at a time.
+    It has ten fields: as a dict that takes 272 bytes, and with one more 464; a hundred thousand are on their way.
     """
 
     id: UUID
