@@ -176,10 +176,10 @@ def test_what_is_given_to_be_loaded_is_not_kept_by_who_divides(
 ) -> None:
     tenant_id, large, small = home(shared_db), home(shared_db), home(shared_db)
     monkeypatch.setattr(division, "FEW", 1)
-    rows: list[ReferenceType[Watched]] = []
+    rows: list[ReferenceType[Row]] = []
 
     def watched(batch: Batch) -> Group:
-        given = [Watched(row) for row in batch.rows]
+        given: list[Row] = [Watched(row) for row in batch.rows]
         rows.extend(map(ref, given))
         return [Share(Ready(replace(batch, rows=given, originals=given), utcnow(), utcnow()), tenant_id)]
 
