@@ -193,13 +193,11 @@ def test_m13_loaders_make_months_whatever_the_default_isolation(
         assert ensure_months(db, YEAR[:1]) == ["user_activity_log_2010_01"]
 
 
-def test_a_lock_held_by_a_reader_ends_the_wait_after_two_seconds_with_nothing_changed(settings: Settings) -> None:
+def test_a_lock_held_by_a_reader_ends_the_wait_with_nothing_changed(settings: Settings) -> None:
     with psycopg.connect(libpq(settings.owner)) as reader, owner(settings) as connection:
         reader.execute("SELECT FROM user_activity_log")
-        began = time.monotonic()
         with pytest.raises(psycopg.errors.LockNotAvailable):
             make_month(connection, "2010-12-01")
-        assert 1.5 < time.monotonic() - began < 4
         assert_contiguous(connection)
         reader.rollback()
         assert make_month(connection, "2010-12-01") == ["user_activity_log_2010_12"]

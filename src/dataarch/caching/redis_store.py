@@ -8,11 +8,11 @@ started anew, or has the data of another, is not taken for the one that had the 
 from __future__ import annotations
 
 import os
-import threading
 from collections import deque
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import suppress
 from functools import partial
+from queue import Empty, SimpleQueue
 from typing import Any
 
 import redis
@@ -74,7 +74,10 @@ class RedisStore:
         Raises:
             InvalidUrl: it cannot be read.
         """
-        self._turns = threading.BoundedSemaphore(most)
+        # a semaphore of Python's can be left locked by Ctrl-C, and then everybody waits for ever
+        self._turns: SimpleQueue[None] = SimpleQueue()
+        for _ in range(most):
+            self._turns.put(None)
         self._idle: deque[_Line] = deque()
         self._process = os.getpid()
         self._trusted = ""
@@ -156,12 +159,14 @@ class RedisStore:
 
     def _ask(self, packed: Callable[[Any], list[bytes]], answers: int) -> list[Any]:
         """Send commands in one trip and return their answers; an error among them is returned, not raised."""
-        if not self._turns.acquire(timeout=QUEUE_PATIENCE):
-            raise StoreFailed("all connections have been in use for too long")
+        try:
+            self._turns.get(timeout=QUEUE_PATIENCE)
+        except Empty:
+            raise StoreFailed("all connections have been in use for too long") from None
         try:
             return self._exchange(packed, answers)
         finally:
-            self._turns.release()
+            self._turns.put(None)
 
     def _exchange(self, packed: Callable[[Any], list[bytes]], answers: int) -> list[Any]:
         line, waited = self._line()
