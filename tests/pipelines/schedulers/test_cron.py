@@ -72,6 +72,12 @@ def test_in_the_second_of_two_hours_with_one_name_its_times_have_been() -> None:
         assert cron.after(now) == datetime(2026, 10, 26, 1, 45, tzinfo=UTC)
 
 
+def test_right_when_the_clocks_have_jumped_over_a_time_it_has_come() -> None:
+    cron, jump = Cron("30 2 * * *", "Europe/Berlin"), datetime(2026, 3, 29, 1, tzinfo=UTC)
+    assert [cron.latest(jump + timedelta(seconds=passed)) for passed in (0, 1, 3600)] == [jump] * 3
+    assert cron.latest(jump - timedelta(seconds=1)) == datetime(2026, 3, 28, 1, 30, tzinfo=UTC)
+
+
 def test_what_comes_every_hour_or_every_few_minutes_goes_by_what_has_passed_and_not_by_the_clocks() -> None:
     hourly = Cron("30 * * * *", "Europe/Berlin")
     spring, autumn = datetime(2026, 3, 29, 0, tzinfo=BERLIN), datetime(2026, 10, 25, 1, tzinfo=BERLIN)

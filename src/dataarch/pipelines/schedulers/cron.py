@@ -77,8 +77,10 @@ class Cron:
         """Return the last time that has come: at an instant, or before it."""
         instant = aware(instant)
         before: datetime = next(self._simulated(instant.replace(microsecond=0) + SECOND, reverse=True))
-        # backwards, the first of two hours with one name is passed over
-        *_, last = takewhile(lambda time: time <= instant, self.times(before - SECOND))
+        # by UTC: a second before the clocks have jumped, they show what they never show; backwards, the first of two
+        # hours with one name is passed over
+        begin = before.astimezone(UTC) - SECOND
+        *_, last = takewhile(lambda time: time <= instant, self.times(begin))
         return last
 
     def _simulated(self, instant: datetime, *, reverse: bool = False) -> Any:
