@@ -113,12 +113,6 @@ def test_of_two_loaders_at_once_one_loads_all_and_the_other_is_told_to_wait(db: 
     assert not untrue_products(db.settings)
 
 
-WAITING = """
-SELECT pid FROM pg_locks JOIN pg_database ON pg_database.oid = database
-WHERE locktype = 'advisory' AND NOT granted AND datname = %s
-"""
-
-
 @contextmanager
 def feed_held(settings: Settings, slug: str) -> Iterator[None]:
     """Hold the lock that a loader of this tenant needs."""
@@ -126,17 +120,6 @@ def feed_held(settings: Settings, slug: str) -> Iterator[None]:
     with psycopg.connect(libpq(settings.owner), autocommit=True) as holder:
         holder.execute("SELECT pg_advisory_lock(hashtextextended('dataarch.feed.' || %s, 0))", [tenant])
         yield
-
-
-def waiting_backend(servers: Servers, settings: Settings) -> int:
-    """Return the process id of the loader's backend as soon as it waits for the lock."""
-    deadline = time.monotonic() + 30
-    with servers.connect() as connection:
-        while (found := connection.execute(WAITING, [settings.application.database]).fetchone()) is None:
-            assert time.monotonic() < deadline, "no loader waits"
-            time.sleep(0.01)
-    assert isinstance(found[0], int)
-    return found[0]
 
 
 def test_a_connection_lost_in_a_transaction_is_a_named_error_and_a_second_run_completes_it(
@@ -148,7 +131,9 @@ def test_a_connection_lost_in_a_transaction_is_a_named_error_and_a_second_run_co
         with feed_held(db.settings, "united-kingdom"):
             loading = pool.submit(loaded, db, EXAMPLES[1])
             with servers.connect() as connection:
-                connection.execute("SELECT pg_terminate_backend(%s)", [waiting_backend(servers, db.settings)])
+                connection.execute(
+                    "SELECT pg_terminate_backend(%s)", [servers.waiting(db.settings.application.database)]
+                )
         error = loading.exception(timeout=60)
     assert isinstance(error, ServerUnreachable)
     assert error.hint
@@ -168,7 +153,7 @@ def test_a_loader_that_waits_too_long_for_another_one_tries_again(
     before = checksums(db.settings)
     with feed_held(db.settings, "united-kingdom"):
         process = loader_process(db.settings, copy_of(EXAMPLES[0], tmp_path), DATAARCH_LOCK_TIMEOUT="0.05")
-        waiting_backend(servers, db.settings)
+        servers.waiting(db.settings.application.database)
         # longer than the lock is waited for
         time.sleep(0.2)
     _, complaints = process.communicate(timeout=60)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from concurrent.futures import ThreadPoolExecutor
 
 import pytest
@@ -16,17 +15,6 @@ from pipelines.listed import home, stored
 from pipelines.retail_support import valid
 
 pytestmark = pytest.mark.pipeline
-
-WAITS = "SELECT FROM pg_stat_activity WHERE datname = %s AND wait_event_type = 'Lock'"
-
-
-def until_somebody_waits(servers: Servers, database: str | None) -> None:
-    """Wait until a transaction of a database waits for another one."""
-    deadline = time.monotonic() + 30
-    with servers.connect() as connection:
-        while connection.execute(WAITS, [database]).fetchone() is None:
-            assert time.monotonic() < deadline, "nobody waits"
-            time.sleep(0.01)
 
 
 def test_lines_that_another_load_is_writing_are_waited_for_and_then_there(db: Database, servers: Servers) -> None:
@@ -44,7 +32,7 @@ def test_lines_that_another_load_is_writing_are_waited_for_and_then_there(db: Da
         with db.tenant(tenant_id) as session:
             finish = RetailLines().start(session, lines[:2])
             later = pool.submit(second)
-            until_somebody_waits(servers, db.settings.application.database)
+            servers.waiting(db.settings.application.database)
             assert finish().result.inserted == 2
         with pytest.raises(Retryable, match="meanwhile"):
             later.result(timeout=30)
