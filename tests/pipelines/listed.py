@@ -6,6 +6,7 @@ import json
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from hashlib import sha256
+from threading import Event
 from typing import Any
 from uuid import UUID
 
@@ -16,6 +17,7 @@ from dataarch.models.base import new_id
 from dataarch.pipelines.loaders.upsert import Upsert
 from dataarch.pipelines.pipeline import Loaded, Loader, Pipeline, TenantName
 from dataarch.pipelines.records import Batch, Position, Reject, Row, Source, Stage
+from dataarch.pipelines.tenants import find_tenant
 
 CUT_OFF = "cut off"
 """Stands in a list where its source cannot be read any further."""
@@ -94,6 +96,33 @@ class OfShops(Upsert):
 
     def load(self, session: TenantSession, rows: Sequence[Row]) -> Loaded:
         return super().load(session, [{name: value for name, value in row.items() if name != "shop"} for row in rows])
+
+
+class LostFor(OfShops):
+    """Is stopped while it loads for one tenant; which one is said later, as it may not be there yet."""
+
+    def __init__(self, db: Database, slug: str) -> None:
+        super().__init__(Product, key="external_id")
+        self.db, self.slug = db, slug
+
+    def load(self, session: TenantSession, rows: Sequence[Row]) -> Loaded:
+        if session.tenant_id == find_tenant(self.db, self.slug):
+            raise RuntimeError("The process is killed.")
+        return super().load(session, rows)
+
+
+class Late(LostFor):
+    """Is killed when it loads for one tenant; that what it had loaded for others is committed takes a while."""
+
+    def __init__(self, db: Database, slug: str) -> None:
+        super().__init__(db, slug)
+        self.loaded, self.commits = Event(), Event()
+
+    def load(self, session: TenantSession, rows: Sequence[Row]) -> Loaded:
+        loaded = super().load(session, rows)
+        self.loaded.set()
+        assert self.commits.wait(30)
+        return loaded
 
 
 def shops(name: str = "shops") -> Pipeline:

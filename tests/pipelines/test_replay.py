@@ -3,10 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from concurrent.futures import ThreadPoolExecutor
-from contextlib import nullcontext
 from dataclasses import replace
-from threading import Event
 from typing import Any
 from uuid import UUID
 
@@ -17,7 +14,6 @@ from dataarch.database.unit_of_work import Database, TenantSession
 from dataarch.errors import InvalidValue, PipelineBusy, UnknownRun
 from dataarch.models import PipelineBatch, PipelineReject, PipelineRun, Product, Tenant
 from dataarch.models.base import new_id
-from dataarch.pipelines import work
 from dataarch.pipelines.books import guarded
 from dataarch.pipelines.outcome import Counts
 from dataarch.pipelines.pipeline import Loaded
@@ -26,8 +22,7 @@ from dataarch.pipelines.replay import replay
 from dataarch.pipelines.runner import run
 from dataarch.pipelines.tenants import find_tenant
 from dataarch.pipelines.transformers.fields import computed
-from fixtures.servers import Servers
-from pipelines.listed import OfShops, home, pipeline, product, shops, stored
+from pipelines.listed import LostFor, OfShops, home, pipeline, product, shops, stored
 
 pytestmark = pytest.mark.pipeline
 
@@ -163,19 +158,6 @@ def test_a_replay_that_is_stopped_between_two_tenants_loads_nothing_twice(
     assert stored(db, tenant_id, Product, "external_id") == [("T0",), ("T2",)]
 
 
-class LostFor(OfShops):
-    """Is stopped while it loads for one tenant; which one is said later, as it may not be there yet."""
-
-    def __init__(self, db: Database, slug: str) -> None:
-        super().__init__(Product, key="external_id")
-        self.db, self.slug = db, slug
-
-    def load(self, session: TenantSession, rows: Sequence[Row]) -> Loaded:
-        if session.tenant_id == find_tenant(self.db, self.slug):
-            raise RuntimeError("The process is killed.")
-        return super().load(session, rows)
-
-
 @pytest.mark.parametrize("mended", ["a third tenant", "the run's own", "nobody"])
 def test_what_a_stopped_replay_has_handed_over_stays_there_whoever_it_is_of_now(
     db: Database, tenant_id: UUID, slugs: tuple[str, str], mended: str
@@ -219,48 +201,6 @@ def test_what_a_stopped_replay_was_about_to_hand_over_is_loaded_for_the_tenant_t
     assert stored(db, loaded[theirs], Product, "external_id") == []
     assert stored(db, loaded[third], Product, "external_id") == [("T1",), ("T4",)]
     assert stored(db, tenant_id, Product, "external_id") == [("T0",), ("T2",)]
-
-
-class Late(LostFor):
-    """Is killed when it loads for one tenant; that what it had loaded for others is committed takes a while."""
-
-    def __init__(self, db: Database, slug: str) -> None:
-        super().__init__(db, slug)
-        self.loaded, self.commits = Event(), Event()
-
-    def load(self, session: TenantSession, rows: Sequence[Row]) -> Loaded:
-        loaded = super().load(session, rows)
-        self.loaded.set()
-        assert self.commits.wait(30)
-        return loaded
-
-
-def test_what_a_killed_replay_commits_only_now_is_waited_for_and_not_loaded_for_another_tenant(
-    db: Database, tenant_id: UUID, slugs: tuple[str, str], servers: Servers, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    mine, theirs = slugs
-    third = f"third-{tenant_id.hex[-12:]}"
-    first = run(db, DEAR_SHOPS, shops_of(slugs), tenant_id=tenant_id)
-    moved = computed(shop=lambda row: third if row["shop"] == theirs else row["shop"])
-    mended, late = replace(shops("products"), steps=(moved,)), Late(db, mine)
-    with ThreadPoolExecutor(2) as pool:
-        with monkeypatch.context() as gone:
-            # the lock goes with the process, and the server is still to do what it was sent
-            gone.setattr(work, "guarded", lambda *_: nullcontext())
-            killed = pool.submit(replay, db, replace(shops("products"), load=late), first.run_id, tenant_id=tenant_id)
-            assert late.loaded.wait(30)
-        again = pool.submit(replay, db, mended, first.run_id, tenant_id=tenant_id)
-        try:
-            servers.waiting(db.settings.application.database)
-        finally:
-            late.commits.set()
-        assert again.result().counts == Counts(read=3, loaded=2, rejected=1)
-        with pytest.raises(RuntimeError, match="killed"):
-            killed.result()
-    handed_to = find_tenant(db, theirs)
-    assert handed_to is not None
-    assert stored(db, handed_to, Product, "external_id") == [("T1",), ("T4",)]
-    assert find_tenant(db, third) is None
 
 
 def test_what_the_database_refuses_of_another_tenant_waits_there(

@@ -48,6 +48,12 @@ LOCK = text(
     "SELECT pg_try_advisory_xact_lock(hashtextextended('dataarch.pipeline.' || :tenant || '.' || :pipeline, 0))"
 )
 
+ELSEWHERE = "(hashtextextended('dataarch.elsewhere.' || CAST(:run_for AS text) || '.' || :pipeline, 0))"
+"""What a run writes for tenants other than its own."""
+
+WRITE_ELSEWHERE = text(f"SELECT pg_advisory_xact_lock_shared{ELSEWHERE}")
+NOTHING_ELSEWHERE = text(f"SELECT pg_advisory_xact_lock{ELSEWHERE}")
+
 ABANDON = text(
     """
     UPDATE pipeline_runs SET state = 'failed', finished_at = clock_timestamp(), error = :killed
@@ -196,6 +202,20 @@ class Books:
         killed = [UUID(str(one)) for one in self._do(ABANDON, pipeline=self.run.pipeline, killed=KILLED).scalars()]
         self.count(Counts())
         return killed
+
+    def write_elsewhere(self, run_for: UUID) -> None:
+        """Let the next run for a tenant begin when this transaction, which is of another tenant, has ended.
+
+        The lock on the run goes with its process; what was sent to the server by then may be committed later.
+        """
+        self._do(WRITE_ELSEWHERE, run_for=run_for, pipeline=self.run.pipeline)
+
+    def wait_for_elsewhere(self) -> None:
+        """Wait until what a run that was killed has sent to other tenants is committed, or undone.
+
+        For the run's own tenant :meth:`begin` waits: each transaction there counts in the run's row.
+        """
+        self._do(NOTHING_ELSEWHERE, run_for=self.session.tenant_id, pipeline=self.run.pipeline)
 
     def rest(self) -> None:
         """Let the transaction wait for another one, however long that takes."""

@@ -43,9 +43,6 @@ DECIDE = text(
     """
 ).bindparams(bindparam("ids", type_=ARRAY(Uuid())))
 
-IN_TURN = text("SELECT pg_advisory_xact_lock(hashtextextended('dataarch.replay.' || CAST(:replayed AS text), 0))")
-"""What a replay hands over to another tenant may be committed when it was killed already, and be seen only then."""
-
 HANDED_OVER = "It was rejected for another tenant, before it was known that it is of this one."
 HANDED = ("id", "source", "number", "stage", "form", "record")
 HAND_OVER = text(
@@ -144,15 +141,11 @@ class _Replay(Work):
         return [one for one in waiting if one.id not in done]
 
     def _there(self, books: Books, ids: Sequence[UUID]) -> set[UUID]:
-        """Return those of some rejects that the tenant has, as soon as nobody is still giving it some."""
-        self._in_turn(books)
+        """Return those of some rejects that the tenant has."""
         there = set(books.session.scalars(select(PipelineReject.id).where(PipelineReject.id.in_(ids))))
         if there and books.session.tenant_id not in self.others:
             books.begin()
         return there
-
-    def _in_turn(self, books: Books) -> None:
-        books.session.execute(IN_TURN, {"replayed": self.replay_of})
 
     def _mark(self, books: Books, ids: Sequence[UUID]) -> None:
         marked = books.session.execute(MARK, {**books.whose, "ids": ids})
@@ -190,7 +183,7 @@ class _Replay(Work):
 
         The tenant keeps them under their own ids, as replayed: that is what tells.
         """
-        self._in_turn(books)
+        books.write_elsewhere(self.tenant_id)
         if books.session.tenant_id not in self.others:
             books.begin()
         rows = [{name: getattr(one, name) for name in HANDED} for one in taken]

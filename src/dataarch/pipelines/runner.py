@@ -293,6 +293,7 @@ class Runner(Work):
         return told
 
     def _load_other(self, books: Books, portion: Portion, turn: Turn, *, first: bool) -> Told:
+        books.write_elsewhere(self.tenant_id)
         if first:
             books.begin()
         far = books.how_far_in(one.batch.source.name for one in portion.shares)

@@ -87,7 +87,7 @@ class Work:
         """
         started = time.perf_counter()
         with ExitStack() as observed, guarded(self.db, self.tenant_id, self.pipeline.name):
-            self._begun(self.within(self.tenant_id, Books.begin), observed)
+            self._begun(self.within(self.tenant_id, _first), observed)
             try:
                 yield
             except BaseException as error:
@@ -121,7 +121,8 @@ class Work:
         return self.pipeline.load if isinstance(self.pipeline.load, EagerLoader) else None
 
     def refer(self, books: Books, loader: EagerLoader, ready: Sequence[Ready], rows: Sequence[Row]) -> Referred:
-        """Write what rows of batches refer to, with its lineage, in a transaction before theirs."""
+        """Write what another tenant's rows of batches refer to, with its lineage, in a transaction before theirs."""
+        books.write_elsewhere(self.tenant_id)
         referred = loader.refer(books.session, rows)
         books.be_there()
         books.lineage(_by_batch(ready, referred.written), ahead=True)
@@ -194,6 +195,12 @@ class Work:
             # an error that is on its way is worth more than one of writing it down
             with suppress(DataArchError) if error else nullcontext():
                 self.within(tenant_id, lambda books: books.end(error))
+
+
+def _first(books: Books) -> list[UUID]:
+    """Begin a run, once nothing of an earlier one is on its way; return those that were killed."""
+    books.wait_for_elsewhere()
+    return books.begin()
 
 
 def rows_of(ready: Sequence[Ready]) -> Sequence[Row]:
