@@ -13,7 +13,7 @@ from fixtures.alembic_runs import revision_ids
 from fixtures.catalogs import contents, described, owner_connection, tables
 from fixtures.databases import MigrateTo
 from fixtures.rows import fill
-from fixtures.servers import libpq
+from fixtures.servers import Servers, libpq
 
 pytestmark = pytest.mark.migration
 
@@ -119,14 +119,14 @@ def test_m27_rows_written_at_an_older_revision_are_there_beside_those_set_aside(
 
 
 def test_m27_a_row_committed_while_a_downgrade_waits_for_its_table_is_kept(
-    settings: Settings, migrate: MigrateTo
+    settings: Settings, migrate: MigrateTo, servers: Servers
 ) -> None:
     migrate(settings, "0002", down=True)
     with psycopg.connect(libpq(settings.owner)) as writer:
         writer.execute("INSERT INTO tenants (slug, name) VALUES ('late', 'Late')")
         downgrade = Thread(target=migrate, args=(settings, "0001"), kwargs={"down": True})
         downgrade.start()
-        wait_for_a_blocked_session(settings)
+        servers.waiting(settings.owner.database)
         writer.commit()
         downgrade.join()
     assert contents(settings)["tenants"][0] == 1
@@ -134,7 +134,7 @@ def test_m27_a_row_committed_while_a_downgrade_waits_for_its_table_is_kept(
 
 @pytest.mark.parametrize("isolation", ["repeatable read", "serializable"])
 def test_m27_a_row_committed_while_months_are_merged_is_kept_whatever_the_isolation(
-    settings: Settings, migrate: MigrateTo, isolation: str
+    settings: Settings, migrate: MigrateTo, isolation: str, servers: Servers
 ) -> None:
     fill(settings)
     with owner_connection(settings) as connection:
@@ -150,24 +150,12 @@ def test_m27_a_row_committed_while_months_are_merged_is_kept_whatever_the_isolat
         )
         downgrade = Thread(target=migrate, args=(settings, "0005"), kwargs={"down": True})
         downgrade.start()
-        wait_for_a_blocked_session(settings)
+        servers.waiting(settings.owner.database)
         writer.commit()
         downgrade.join()
     with owner_connection(settings) as connection:
         late = connection.execute("SELECT count(*) FROM user_activity_log WHERE activity_type = 'late'").fetchone()
     assert late == (1,)
-
-
-def wait_for_a_blocked_session(settings: Settings) -> None:
-    with owner_connection(settings) as connection:
-        for _ in range(1000):
-            blocked = connection.execute(
-                "SELECT FROM pg_stat_activity WHERE datname = current_database() AND wait_event_type = 'Lock'"
-            ).fetchall()
-            if blocked:
-                return
-            connection.execute("SELECT pg_sleep(0.01)")
-    raise AssertionError("nobody waits for a lock")
 
 
 def test_a_downgrade_says_where_the_rows_are_kept(settings: Settings, migrate: MigrateTo) -> None:

@@ -16,7 +16,7 @@ from dataarch.models import Base, Product, Tenant
 from dataarch.models.base import new_id
 from dataarch.pipelines.loaders.upsert import Upsert
 from dataarch.pipelines.pipeline import Loaded, Loader, Pipeline, TenantName
-from dataarch.pipelines.records import Batch, Position, Reject, Row, Source, Stage
+from dataarch.pipelines.records import Batch, Position, Reject, Row, Source, Stage, each
 from dataarch.pipelines.tenants import find_tenant
 
 CUT_OFF = "cut off"
@@ -128,6 +128,17 @@ class Late(LostFor):
 def shops(name: str = "shops") -> Pipeline:
     """Return a pipeline whose records say which tenant they are of."""
     return pipeline(name, load=OfShops(Product, key="external_id"), tenant_by=by_shop)
+
+
+def cheap(row: Row) -> Row:
+    if row["price"] > 1000:
+        raise InvalidValue("It is dear.", column="price")
+    return row
+
+
+def only_cheap(batch: Batch) -> Batch:
+    """Reject what costs more than 1,000: a step that is mended later."""
+    return each(batch, Stage.VALIDATE, cheap)
 
 
 def home(db: Database, slug: str = "acme") -> UUID:

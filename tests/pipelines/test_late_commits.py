@@ -13,19 +13,18 @@ from uuid import UUID
 import pytest
 
 from dataarch.database.unit_of_work import Database, TenantSession
-from dataarch.errors import InvalidValue
 from dataarch.models import PipelineRun, Product
 from dataarch.pipelines import work
 from dataarch.pipelines.loaders.replace import Replace
 from dataarch.pipelines.outcome import Counts, Outcome
 from dataarch.pipelines.pipeline import Loaded
-from dataarch.pipelines.records import Batch, Row, Stage, each
+from dataarch.pipelines.records import Row
 from dataarch.pipelines.replay import replay
 from dataarch.pipelines.runner import run
 from dataarch.pipelines.tenants import find_tenant
 from dataarch.pipelines.transformers.fields import computed
 from fixtures.servers import Servers
-from pipelines.listed import Late, home, name_of, pipeline, product, shops, stored
+from pipelines.listed import Late, home, name_of, only_cheap, pipeline, product, shops, stored
 
 pytestmark = pytest.mark.pipeline
 
@@ -115,7 +114,7 @@ def test_a_replay_waits_for_what_a_killed_one_commits_only_now_and_loads_it_for_
     shared_db: Database, tenant_id: UUID, mine: str, theirs: str, servers: Servers
 ) -> None:
     third = f"third-{tenant_id.hex[-12:]}"
-    first = run(shared_db, replace(shops(), steps=(dear,)), sources(mine, theirs), tenant_id=tenant_id)
+    first = run(shared_db, replace(shops(), steps=(only_cheap,)), sources(mine, theirs), tenant_id=tenant_id)
     load = Late(shared_db, mine)
     moved = computed(shop=lambda row: third if row["shop"] == theirs else row["shop"])
     with killed(
@@ -145,10 +144,3 @@ def test_a_slice_that_a_killed_run_replaces_only_now_is_waited_for(
         outcome = next_one(lambda: run(shared_db, pipeline(load=Replace(Product, {})), given, tenant_id=tenant_id))
     assert outcome.counts == Counts(read=1, loaded=1, removed=2)
     assert stored(shared_db, tenant_id, Product, "external_id") == [("T3",)]
-
-
-def dear(batch: Batch) -> Batch:
-    def refused(_: object) -> Any:
-        raise InvalidValue("It is dear.", column="price")
-
-    return each(batch, Stage.VALIDATE, refused)

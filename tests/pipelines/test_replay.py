@@ -11,18 +11,18 @@ import pytest
 from sqlalchemy import select, update
 
 from dataarch.database.unit_of_work import Database, TenantSession
-from dataarch.errors import InvalidValue, PipelineBusy, UnknownRun
+from dataarch.errors import PipelineBusy, UnknownRun
 from dataarch.models import PipelineBatch, PipelineReject, PipelineRun, Product, Tenant
 from dataarch.models.base import new_id
 from dataarch.pipelines.books import guarded
 from dataarch.pipelines.outcome import Counts
 from dataarch.pipelines.pipeline import Loaded
-from dataarch.pipelines.records import Batch, Row, Stage, each
+from dataarch.pipelines.records import Batch, Row
 from dataarch.pipelines.replay import replay
 from dataarch.pipelines.runner import run
 from dataarch.pipelines.tenants import find_tenant
 from dataarch.pipelines.transformers.fields import computed
-from pipelines.listed import LostFor, OfShops, home, pipeline, product, shops, stored
+from pipelines.listed import LostFor, OfShops, home, only_cheap, pipeline, product, shops, stored
 
 pytestmark = pytest.mark.pipeline
 
@@ -36,16 +36,6 @@ def db(shared_db: Database) -> Database:
 @pytest.fixture
 def tenant_id(db: Database) -> UUID:
     return home(db)
-
-
-def cheap(row: Row) -> Row:
-    if row["price"] > 1000:
-        raise InvalidValue("It is dear.", column="price")
-    return row
-
-
-def only_cheap(batch: Batch) -> Batch:
-    return each(batch, Stage.VALIDATE, cheap)
 
 
 STRICT = replace(pipeline(), steps=(only_cheap,))

@@ -8,8 +8,6 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
@@ -19,6 +17,7 @@ from dataarch.database.settings import Settings
 from dataarch.errors import ArchiveError
 from dataarch.partitions.archive import ArchiveOf, write_archive
 from dataarch.partitions.archive.library import pyarrow
+from fixtures.small_disks import mounted
 from partitions.archive.archive_support import OF, count, sql, transaction
 
 pytestmark = pytest.mark.schema
@@ -62,17 +61,6 @@ def refused(connection: Connection, file: Path) -> str:
     assert caught.value.table == "events"
     assert count(connection, "events_2020_01") == 1000
     return said
-
-
-@contextmanager
-def mounted(folder: Path, options: str) -> Iterator[None]:
-    made = subprocess.run(["mount", "-t", "tmpfs", "-o", options, "tmpfs", folder], capture_output=True, text=True)
-    if made.returncode:
-        pytest.skip(f"This account may not mount: {made.stderr.strip()}")
-    try:
-        yield
-    finally:
-        subprocess.run(["umount", folder], check=True)
 
 
 def test_a_full_disk_is_named_and_leaves_nothing(connection: Connection, detached: str, tmp_path: Path) -> None:
