@@ -14,17 +14,17 @@ import pytest
 
 from dataarch.database.unit_of_work import Database, TenantSession
 from dataarch.models import PipelineRun, Product
-from dataarch.pipelines import work
+from dataarch.pipelines import runner, work
 from dataarch.pipelines.loaders.replace import Replace
 from dataarch.pipelines.outcome import Counts, Outcome
-from dataarch.pipelines.pipeline import Loaded
+from dataarch.pipelines.pipeline import Loaded, Referred
 from dataarch.pipelines.records import Row
 from dataarch.pipelines.replay import replay
 from dataarch.pipelines.runner import run
 from dataarch.pipelines.tenants import find_tenant
 from dataarch.pipelines.transformers.fields import computed
 from fixtures.servers import Servers
-from pipelines.listed import Late, home, name_of, only_cheap, pipeline, product, shops, stored
+from pipelines.listed import Late, OfShops, home, name_of, only_cheap, pipeline, product, shops, stored
 
 pytestmark = pytest.mark.pipeline
 
@@ -62,9 +62,25 @@ class LateSlice(Replace):
         return loaded
 
 
+class LateReferences(OfShops):
+    """Makes what rows refer to in a transaction that is committed after a while, and is killed behind it."""
+
+    def __init__(self) -> None:
+        super().__init__(Product, key="external_id")
+        self.loaded, self.commits = Event(), Event()
+
+    def refer(self, session: TenantSession, rows: Sequence[Row]) -> Referred:  # noqa: ARG002
+        self.loaded.set()
+        assert self.commits.wait(30)
+        return Referred(rows)
+
+    def start(self, session: TenantSession, rows: Sequence[Row]) -> Callable[[], Loaded]:  # noqa: ARG002
+        raise RuntimeError("The process is killed.")
+
+
 @contextmanager
 def killed(
-    db: Database, servers: Servers, load: Late | LateSlice, begin: Callable[[], Outcome]
+    db: Database, servers: Servers, load: Late | LateSlice | LateReferences, begin: Callable[[], Outcome]
 ) -> Iterator[Callable[[Callable[[], Outcome]], Outcome]]:
     """Begin what is killed behind its first load, and give what begins the next run.
 
@@ -144,3 +160,18 @@ def test_a_slice_that_a_killed_run_replaces_only_now_is_waited_for(
         outcome = next_one(lambda: run(shared_db, pipeline(load=Replace(Product, {})), given, tenant_id=tenant_id))
     assert outcome.counts == Counts(read=1, loaded=1, removed=2)
     assert stored(shared_db, tenant_id, Product, "external_id") == [("T3",)]
+
+
+def test_a_run_that_was_killed_before_it_was_seen_at_another_tenant_is_told_as_failed_there(
+    shared_db: Database, tenant_id: UUID, theirs: str, servers: Servers, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(runner, "MANY", 0)
+    given, load = {"a": [product(1, shop=theirs)]}, LateReferences()
+    with killed(
+        shared_db, servers, load, lambda: run(shared_db, replace(shops(), load=load), given, tenant_id=tenant_id)
+    ) as next_one:
+        outcome = next_one(lambda: run(shared_db, shops(), given, tenant_id=tenant_id))
+    assert outcome.counts == Counts(read=1, loaded=1)
+    other = find_tenant(shared_db, theirs)
+    assert other is not None
+    assert stored(shared_db, other, PipelineRun, "state", "loaded") == [("failed", 0), ("finished", 1)]
